@@ -1,0 +1,3 @@
+//! Users, topics, connections and the threads that own them.
+
+pub mod authenticator;

@@ -1,0 +1,7 @@
+//! Bytes to messages and back, for one connection; knows no users and no topics.
+
+pub mod assembler;
+pub mod deflate;
+pub mod frame;
+pub mod handshake;
+pub mod prepared;

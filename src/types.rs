@@ -1,0 +1,154 @@
+//! Small types that cannot be wrong: users, bills, connections, shards, priorities.
+//!
+//! Everything above `transport` speaks in these; each is cheap to copy or to share.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The application's name for a user, as its tokens carry it. Shared, never copied.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+impl UserId {
+    pub fn new(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for UserId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A bill's number: a positive integer that JavaScript can hold exactly. A bill is the only kind of topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BillId(u64);
+
+impl BillId {
+    /// `Number.MAX_SAFE_INTEGER`.
+    pub const MAX: u64 = (1 << 53) - 1;
+
+    /// `None` for zero and for what a JavaScript number cannot hold exactly.
+    pub fn new(number: u64) -> Option<Self> {
+        (1..=Self::MAX).contains(&number).then_some(Self(number))
+    }
+
+    /// `None` unless the number is a positive safe integer.
+    pub fn from_f64(number: f64) -> Option<Self> {
+        let whole = number.fract() == 0.0 && number >= 1.0 && number <= Self::MAX as f64;
+        whole.then_some(Self(number as u64))
+    }
+
+    /// A string of decimal digits means that number.
+    pub fn from_digits(digits: &str) -> Option<Self> {
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        Self::new(digits.parse().ok()?)
+    }
+
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for BillId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Counts connections process-wide from 0 and is never reused, so it tells two connections apart
+/// that held the same place in a shard one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionNumber(pub u64);
+
+/// What clients and events call a connection: `user-number`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionId {
+    pub user: UserId,
+    pub number: ConnectionNumber,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.user, self.number.0)
+    }
+}
+
+/// A shard's place among the shards of its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u8);
+
+/// A connection's place within its shard. Places are reused: keep a [`ConnectionNumber`] beside it
+/// wherever the connection may have gone meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionKey(pub u32);
+
+/// How urgent a publish is; urgent ones overtake normal ones that still wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// Notifications, announcements, system messages: sent at once.
+    Immediate,
+    /// Bill updates: batched.
+    Normal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bill_ids_are_positive_safe_integers() {
+        for (number, expected) in [
+            (0.0, None),
+            (-1.0, None),
+            (1.0, Some(1)),
+            (1.5, None),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+            (9_007_199_254_740_991.0, Some(BillId::MAX)),
+            (9_007_199_254_740_992.0, None),
+        ] {
+            assert_eq!(BillId::from_f64(number).map(BillId::get), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn decimal_digits_name_a_bill() {
+        for (digits, expected) in [
+            ("42", Some(42)),
+            ("042", Some(42)),
+            ("0", None),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("4.2", None),
+            ("1e3", None),
+            (" 1", None),
+            ("9007199254740991", Some(BillId::MAX)),
+            ("9007199254740992", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(BillId::from_digits(digits).map(BillId::get), expected, "{digits:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_id_reads_user_dash_number() {
+        let id = ConnectionId { user: UserId::new("ann"), number: ConnectionNumber(7) };
+        assert_eq!(id.to_string(), "ann-7");
+    }
+}
