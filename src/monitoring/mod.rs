@@ -1,1 +1,3 @@
-//! Counters, health and metrics.
+//! Counters, and what is told of them; knows no sockets.
+
+pub mod statistics_collector;
