@@ -291,6 +291,11 @@ impl WebSocketService {
         self.statistics.read()
     }
 
+    /// The newest latency samples in milliseconds, unordered.
+    pub fn latencies(&self) -> Vec<f64> {
+        self.statistics.latencies()
+    }
+
     pub fn counts(&self) -> Counts {
         let dedupe_entries = self.dedupe().len();
         let Some(run) = self.run() else { return Counts { dedupe_entries, ..Counts::default() } };

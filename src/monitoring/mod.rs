@@ -1,3 +1,4 @@
 //! Counters, and what is told of them; knows no sockets.
 
+pub mod health_checker;
 pub mod statistics_collector;
