@@ -2,6 +2,8 @@
 
 pub mod assembler;
 pub mod deflate;
+pub mod forwarded;
 pub mod frame;
 pub mod handshake;
+pub mod host;
 pub mod prepared;
