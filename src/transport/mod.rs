@@ -5,5 +5,6 @@ pub mod deflate;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;
+pub mod head_reader;
 pub mod host;
 pub mod prepared;
