@@ -6,8 +6,11 @@
 
 pub mod assembler;
 pub mod deflate;
+pub mod forwarded;
 pub mod frame;
 pub mod handshake;
+pub mod head_reader;
+pub mod host;
 pub mod prepared;
 #[cfg(unix)]
 pub mod socket;
