@@ -1,3 +1,25 @@
 //! Users, topics, connections and the threads that own them.
+//!
+//! Reading order: `websocket_service` (the whole), `shard` (one thread), `connection` (one peer), then the shard's
+//! doings: `admission`, `dialogue`, `fan_out`, `departure`. `connection_manager`, `subscription_manager` and
+//! `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
+//! (`transport`), nor does Node.js (`binding`).
 
+mod admission;
 pub mod authenticator;
+pub mod connection;
+pub mod connection_manager;
+mod deadlines;
+mod departure;
+mod dialogue;
+mod fan_out;
+pub mod host;
+pub mod operation_queue_manager;
+pub mod outbox;
+pub mod service_options;
+pub mod shard;
+pub mod subscription_manager;
+mod timers;
+pub mod websocket_service;
+
+pub use admission::Arrival;

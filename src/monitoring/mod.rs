@@ -1,1 +1,4 @@
-//! Counters, health and metrics.
+//! Counters, and what is told of them; knows no sockets.
+
+pub mod health_checker;
+pub mod statistics_collector;

@@ -1,1 +1,317 @@
-//! To be written.
+//! Decides from the head of an upgrade request whether it may become a connection, and writes the answer.
+//!
+//! Pure. Called once per request by whoever holds it: the binding on Node's main thread for an attached server,
+//! the listener on its own thread for an own port. The token is only found here, never judged.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::deflate;
+pub use super::forwarded::{Network, TrustProxy, client_address};
+use super::host::Authority;
+
+/// Method, target and headers of a request. Names are in lower case, repeated headers joined as Node joins them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RequestHead {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a service demands of a request.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub path: String,
+    /// `None`: permessage-deflate is off, and its header is not even read.
+    pub deflate: Option<deflate::Policy>,
+    pub origins: Origins,
+}
+
+/// Which pages may connect. A request without an origin does not come from a page and passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    Any,
+    /// The origin's host and port are those of the `Host` header.
+    SameHost,
+    /// Exactly one of these.
+    List(Vec<String>),
+}
+
+/// A request that passed every check which needs no user.
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    accept_key: String,
+    subprotocol: Option<String>,
+    deflate: Option<deflate::Negotiated>,
+}
+
+/// Why a request does not become a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    ForbiddenOrigin,
+    InvalidExtensions,
+    InvalidKey,
+    InvalidSubprotocol,
+    InvalidUpgrade,
+    InvalidVersion,
+    MethodNotAllowed,
+    /// One answer for everything about tokens and users, so that it tells nothing.
+    Unauthorized,
+    /// The service takes no connections now.
+    Unavailable {
+        /// Seconds.
+        retry_after: Option<u32>,
+    },
+    WrongPath,
+}
+
+/// Everything before the token, in the order of the contract: the first fault is the one answered.
+pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> {
+    if head.method != "GET" {
+        return Err(Rejection::MethodNotAllowed);
+    }
+    if !head.header("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return Err(Rejection::InvalidUpgrade);
+    }
+    let key = head.header("sec-websocket-key").filter(|key| is_key(key)).ok_or(Rejection::InvalidKey)?;
+    let version = head.header("sec-websocket-version").and_then(Version::parse).ok_or(Rejection::InvalidVersion)?;
+    if !path_matches(&head.target, &policy.path) {
+        return Err(Rejection::WrongPath);
+    }
+    let subprotocol = match head.header("sec-websocket-protocol") {
+        Some(offers) => Some(first_subprotocol(offers).ok_or(Rejection::InvalidSubprotocol)?.to_owned()),
+        None => None,
+    };
+    let deflate = match (&policy.deflate, head.header("sec-websocket-extensions")) {
+        (Some(policy), Some(offers)) => {
+            deflate::negotiate(offers, policy).map_err(|_unacceptable| Rejection::InvalidExtensions)?
+        }
+        _ => None,
+    };
+    if !version.origin_headers().iter().all(|name| policy.origins.allow(head.header(name), head.header("host"))) {
+        return Err(Rejection::ForbiddenOrigin);
+    }
+    Ok(Upgrade { accept_key: derive_accept_key(key.as_bytes()), subprotocol, deflate })
+}
+
+/// Byte by byte up to the `?`. A target in absolute form never matches.
+pub fn path_matches(target: &str, path: &str) -> bool {
+    target.split('?').next() == Some(path)
+}
+
+/// The token as it was sent: the query parameter `token`, or what `Authorization` holds besides `Bearer `.
+///
+/// A `Host` that makes no URL is answered like a bad token.
+pub fn token(head: &RequestHead) -> Result<Option<String>, Rejection> {
+    head.header("host").and_then(Authority::parse).ok_or(Rejection::Unauthorized)?;
+    let without_fragment = head.target.split('#').next().unwrap_or_default();
+    let query = without_fragment.split_once('?').map_or("", |(_, query)| query);
+    let from_query = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
+    let token = match from_query {
+        Some((_, token)) if !token.is_empty() => token.into_owned(),
+        _ => head.header("authorization").unwrap_or_default().replacen("Bearer ", "", 1),
+    };
+    Ok(Some(token).filter(|token| !token.is_empty()))
+}
+
+impl RequestHead {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// RFC 9110 §7.8: `Upgrade` counts only if `Connection` names it. Node has seen to that already.
+    pub fn asks_for_upgrade(&self) -> bool {
+        let mut options = self.header("connection").unwrap_or_default().split(',');
+        options.any(|option| option.trim().eq_ignore_ascii_case("upgrade")) && self.header("upgrade").is_some()
+    }
+}
+
+/// Shows no header and no query: both may hold a token.
+impl fmt::Debug for RequestHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", &self.method)
+            .field("path", &self.target.split('?').next())
+            .field("headers", &self.headers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upgrade {
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    pub fn deflate(&self) -> Option<deflate::Negotiated> {
+        self.deflate
+    }
+
+    /// Nothing of it can break a line: the key is base64, a subprotocol is a token, the rest is ours.
+    pub fn response(&self) -> Vec<u8> {
+        let mut response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
+            self.accept_key
+        );
+        if let Some(subprotocol) = &self.subprotocol {
+            response += &format!("Sec-WebSocket-Protocol: {subprotocol}\r\n");
+        }
+        if let Some(deflate) = &self.deflate {
+            response += &format!("Sec-WebSocket-Extensions: {}\r\n", deflate.response());
+        }
+        response += "\r\n";
+        response.into_bytes()
+    }
+}
+
+impl Rejection {
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::InvalidExtensions
+            | Self::InvalidKey
+            | Self::InvalidSubprotocol
+            | Self::InvalidUpgrade
+            | Self::InvalidVersion
+            | Self::WrongPath => 400,
+            Self::Unauthorized => 401,
+            Self::ForbiddenOrigin => 403,
+            Self::MethodNotAllowed => 405,
+            Self::Unavailable { .. } => 503,
+        }
+    }
+
+    /// One of a fixed set, for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::ForbiddenOrigin => "forbidden_origin",
+            Self::InvalidExtensions => "invalid_extensions",
+            Self::InvalidKey => "invalid_key",
+            Self::InvalidSubprotocol => "invalid_subprotocol",
+            Self::InvalidUpgrade => "invalid_upgrade",
+            Self::InvalidVersion => "invalid_version",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable { .. } => "unavailable",
+            Self::WrongPath => "wrong_path",
+        }
+    }
+
+    /// The connection is to be closed after it.
+    pub fn response(&self) -> Vec<u8> {
+        let extra_header = match self {
+            Self::InvalidVersion => "Sec-WebSocket-Version: 13, 8\r\n".to_owned(),
+            Self::Unavailable { retry_after: Some(seconds) } => format!("Retry-After: {seconds}\r\n"),
+            _ => String::new(),
+        };
+        let body = self.body();
+        format!(
+            "HTTP/1.1 {} {}\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {}\r\n{extra_header}\r\n{body}",
+            self.status(),
+            self.status_text(),
+            body.len(),
+        )
+        .into_bytes()
+    }
+
+    fn status_text(&self) -> &'static str {
+        match self.status() {
+            401 => "Unauthorized",
+            403 => "Forbidden",
+            405 => "Method Not Allowed",
+            503 => "Service Unavailable",
+            _ => "Bad Request",
+        }
+    }
+
+    fn body(&self) -> &'static str {
+        match self {
+            Self::InvalidExtensions => "Invalid or unacceptable Sec-WebSocket-Extensions header",
+            Self::InvalidKey => "Missing or invalid Sec-WebSocket-Key header",
+            Self::InvalidSubprotocol => "Invalid Sec-WebSocket-Protocol header",
+            Self::InvalidUpgrade => "Invalid Upgrade header",
+            Self::InvalidVersion => "Missing or invalid Sec-WebSocket-Version header",
+            Self::MethodNotAllowed => "Invalid HTTP method",
+            Self::ForbiddenOrigin | Self::Unauthorized | Self::Unavailable { .. } | Self::WrongPath => {
+                self.status_text()
+            }
+        }
+    }
+}
+
+impl Origins {
+    fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        match self {
+            Self::Any => true,
+            Self::SameHost => host.is_some_and(|host| is_same_host(origin, host)),
+            Self::List(origins) => origins.iter().any(|allowed| allowed == origin),
+        }
+    }
+}
+
+/// The protocol versions that are spoken; they differ in nothing but one header.
+#[derive(Clone, Copy)]
+enum Version {
+    Hybi8,
+    Rfc6455,
+}
+
+impl Version {
+    /// The value counts as a number: `13.0` is 13.
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim().parse::<f64>().ok()? {
+            8.0 => Some(Self::Hybi8),
+            13.0 => Some(Self::Rfc6455),
+            _ => None,
+        }
+    }
+
+    /// Version 8 called it `Sec-WebSocket-Origin`; if both are sent, both must be allowed.
+    fn origin_headers(self) -> &'static [&'static str] {
+        match self {
+            Self::Hybi8 => &["sec-websocket-origin", "origin"],
+            Self::Rfc6455 => &["origin"],
+        }
+    }
+}
+
+/// 16 bytes in base64, by their looks.
+fn is_key(key: &str) -> bool {
+    key.strip_suffix("==").is_some_and(|digits| {
+        digits.len() == 22 && digits.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/')
+    })
+}
+
+/// The first of a list of distinct tokens; `None` if it is not such a list. Takes time linear in its length.
+fn first_subprotocol(offers: &str) -> Option<&str> {
+    let is_blank = |c| c == ' ' || c == '\t';
+    if offers.starts_with(is_blank) || offers.ends_with(is_blank) {
+        return None;
+    }
+    let mut seen = HashSet::new();
+    let mut names = offers.split(',').map(|name| name.trim_matches(is_blank));
+    let valid = names.all(|name| !name.is_empty() && name.bytes().all(is_token_byte) && seen.insert(name));
+    if valid { offers.split(',').next().map(|name| name.trim_matches(is_blank)) } else { None }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn is_same_host(origin: &str, host: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let default_port = match scheme {
+        "http" | "ws" => 80,
+        "https" | "wss" => 443,
+        _ => return false,
+    };
+    match (Authority::parse(authority), Authority::parse(host)) {
+        (Some(authority), Some(host)) => authority.equals(&host, default_port),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

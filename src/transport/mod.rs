@@ -1,7 +1,86 @@
 //! Bytes to messages and back, for one connection; knows no users and no topics.
+//!
+//! `socket` and `bridge` carry bytes, `handshake` answers the upgrade, `frame`, `assembler` and `deflate`
+//! read messages out of bytes, `prepared` turns a message into bytes once for all its receivers.
+//! Who is connected and what a message means does not belong here.
 
 pub mod assembler;
 pub mod deflate;
+pub mod forwarded;
 pub mod frame;
 pub mod handshake;
+pub mod head_reader;
+pub mod host;
 pub mod prepared;
+#[cfg(unix)]
+pub mod socket;
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+#[cfg(unix)]
+use socket::Socket;
+
+/// What carries the bytes of one connection. Used by the thread of its shard alone.
+pub enum Transport {
+    /// A descriptor taken over from Node, or accepted by ourselves.
+    #[cfg(unix)]
+    Socket(Socket),
+}
+
+/// Something bytes can come from that is not yet bound to a shard's thread.
+#[derive(Debug)]
+pub enum Source {
+    #[cfg(unix)]
+    Descriptor(std::os::fd::OwnedFd),
+}
+
+impl Transport {
+    /// Binds the source to the runtime of the calling thread.
+    pub fn bind(source: Source) -> io::Result<Self> {
+        match source {
+            #[cfg(unix)]
+            Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
+        }
+    }
+
+    /// Reads what is there; 0 is the end of the stream. After `Pending` the task is woken by the next bytes.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(socket) => socket.poll_read(cx, buffer),
+        }
+    }
+
+    /// Ready when a write may succeed. After `Pending` the task is woken by room.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(socket) => socket.poll_writable(cx),
+        }
+    }
+
+    /// Writes as much as fits, without waiting; `WouldBlock` if nothing does.
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(socket) => socket.try_write(parts),
+        }
+    }
+
+    /// Tells the peer that nothing more will come; its own bytes can still be read.
+    pub fn shutdown_write(&self) {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(socket) => socket.shutdown_write(),
+        }
+    }
+
+    /// Makes the coming close abortive: the peer sees a reset and nothing lingers in the system.
+    pub fn abort(&self) {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(socket) => socket.abort(),
+        }
+    }
+}

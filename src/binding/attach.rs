@@ -1,0 +1,173 @@
+//! Taking connections from a Node server: its `upgrade` event, in the same turn, with what came along.
+//!
+//! Node's own bookkeeping of the socket ends here: the descriptor is duplicated, Node's copy destroyed without
+//! shutting the connection down, and the rest happens on a shard. Runs on Node's thread.
+
+use std::rc::Rc;
+
+use napi::bindgen_prelude::{
+    Buffer, FnArgs, Function, FunctionRef, JsObjectValue, JsValue, Object, ObjectRef, Unknown,
+};
+use napi::{Env, Result};
+
+use crate::binding::values;
+use crate::core::Arrival;
+use crate::transport::Source;
+use crate::transport::handshake::{self, Rejection, RequestHead};
+
+/// The headers a handshake looks at. The others stay with Node.
+const HEADERS: [&str; 11] = [
+    "authorization",
+    "connection",
+    "host",
+    "origin",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+];
+
+type UpgradeListener = FunctionRef<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, ()>;
+
+/// Our listener on one server, until it is detached.
+pub struct Attachment {
+    server: ObjectRef<false>,
+    listener: UpgradeListener,
+}
+
+/// What the listener needs of the service.
+pub trait Receptionist {
+    fn path(&self) -> String;
+    fn is_running(&self) -> bool;
+    fn receive(&self, env: &Env, arrival: Arrival);
+}
+
+impl Attachment {
+    /// Adds our listener. The server may be listening or not.
+    pub fn new<R: Receptionist + 'static>(env: &Env, server: &Object<'_>, receptionist: Rc<R>) -> Result<Self> {
+        let own_server = server.create_ref::<false>()?;
+        let listener = env.create_function_from_closure::<
+            FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, (), _,
+        >("carillonUpgrade", move |context| {
+            let server: Object<'_> = context.this()?;
+            let request: Object<'_> = context.get(0)?;
+            let socket: Object<'_> = context.get(1)?;
+            let head: Unknown<'_> = context.get(2)?;
+            on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist)
+        })?;
+        values::call_method(server, "on", FnArgs::from(("upgrade", listener.to_unknown())))?;
+        Ok(Self { server: own_server, listener: listener.create_ref()? })
+    }
+
+    /// Removes our listener: later upgrade requests are the application's.
+    pub fn detach(self, env: &Env) -> Result<()> {
+        let server = self.server.get_value(env)?;
+        let listener = self.listener.borrow_back(env)?;
+        values::call_method(&server, "removeListener", FnArgs::from(("upgrade", listener.to_unknown())))?;
+        self.server.unref(env)
+    }
+
+    pub fn is_to(&self, env: &Env, server: &Object<'_>) -> Result<bool> {
+        env.strict_equals(self.server.get_value(env)?, *server)
+    }
+}
+
+fn on_upgrade<R: Receptionist>(
+    env: &Env,
+    server: &Object<'_>,
+    request: &Object<'_>,
+    socket: &Object<'_>,
+    head: &Unknown<'_>,
+    receptionist: &R,
+) -> Result<()> {
+    let target = values::as_string(&values::property(request, "url")?).unwrap_or_default();
+    if !handshake::path_matches(&target, &receptionist.path()) && listener_count(server)? > 1 {
+        // Somebody else's path: not ours to answer.
+        return Ok(());
+    }
+    let is_destroyed = values::property(socket, "destroyed")?.coerce_to_bool()?;
+    if is_destroyed {
+        return Ok(());
+    }
+    if !receptionist.is_running() {
+        return refuse(env, socket, &Rejection::Unavailable { retry_after: None });
+    }
+    let head_of_request = RequestHead {
+        method: values::as_string(&values::property(request, "method")?).unwrap_or_default(),
+        target,
+        headers: read_headers(request)?,
+    };
+    let early = if values::is_absent(head) { Vec::new() } else { values::read::<Buffer>(head)?.to_vec() };
+    let Some(source) = take_over(socket)? else {
+        return refuse(env, socket, &Rejection::Unavailable { retry_after: None });
+    };
+    receptionist.receive(env, Arrival { source, head: head_of_request, early, peer: None });
+    Ok(())
+}
+
+fn read_headers(request: &Object<'_>) -> Result<Vec<(String, String)>> {
+    let headers: Object<'_> = request.get_named_property("headers")?;
+    let mut found = Vec::with_capacity(HEADERS.len());
+    for name in HEADERS {
+        if let Some(value) = values::as_string(&values::property(&headers, name)?) {
+            found.push((name.to_owned(), value));
+        }
+    }
+    Ok(found)
+}
+
+fn listener_count(server: &Object<'_>) -> Result<u32> {
+    let count = values::call_method(server, "listenerCount", FnArgs::from(("upgrade",)))?;
+    values::read(&count)
+}
+
+/// Duplicates the socket's descriptor and lets Node close its own. `None` if there is no descriptor to take: a TLS
+/// socket, or a system whose handles have none.
+fn take_over(socket: &Object<'_>) -> Result<Option<Source>> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::BorrowedFd;
+
+        let is_encrypted = values::property(socket, "encrypted")?.coerce_to_bool()?;
+        let Some(handle) = values::as_object(&values::property(socket, "_handle")?).filter(|_| !is_encrypted) else {
+            return Ok(None);
+        };
+        let descriptor = values::as_number(&values::property(&handle, "fd")?).unwrap_or(-1.0);
+        if descriptor < 0.0 {
+            return Ok(None);
+        }
+        // SAFETY: the handle is open, since the socket is not destroyed and this is its thread; the descriptor is
+        // borrowed only for this call, which makes a duplicate (close-on-exec) of our own.
+        let duplicate = unsafe { BorrowedFd::borrow_raw(descriptor as i32) }.try_clone_to_owned();
+        match duplicate {
+            Ok(duplicate) => {
+                values::call_method(socket, "destroy", ())?;
+                Ok(Some(Source::Descriptor(duplicate)))
+            }
+            Err(failure) => {
+                tracing::error!(%failure, "a socket could not be taken over");
+                Ok(None)
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = socket;
+        Ok(None)
+    }
+}
+
+/// Answers through Node, for want of a shard.
+fn refuse(env: &Env, socket: &Object<'_>, rejection: &Rejection) -> Result<()> {
+    // Whatever goes wrong with this socket from here on concerns nobody.
+    let ignore = env.create_function_from_closure::<(), (), _>("ignore", |_| Ok(()))?;
+    values::call_method(socket, "on", FnArgs::from(("error", ignore.to_unknown())))?;
+    let finished: Function<'_, (), Unknown<'_>> = socket.get_named_property("destroySoon")?;
+    let response = Buffer::from(rejection.response());
+    values::call_method(socket, "write", FnArgs::from((response,)))?;
+    finished.apply(*socket, ())?;
+    Ok(())
+}

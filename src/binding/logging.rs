@@ -1,0 +1,89 @@
+//! Log lines of one service: to its `logger`, and to stderr if the variable `CARILLON_LOG` asks for it.
+//!
+//! Each service has a dispatcher of its own, set on its threads and around its calls, so that two services in one
+//! process do not write into each other's logs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Dispatch, Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::{EnvFilter, fmt as stderr, registry};
+
+use crate::binding::events::{LogLevel, NodeHost};
+
+/// A filter as `tracing` knows it: `info`, `carillon=debug`.
+pub const VARIABLE: &str = "CARILLON_LOG";
+
+pub fn dispatch(host: Arc<NodeHost>, variable: Option<String>) -> Dispatch {
+    let filter = variable.filter(|filter| !filter.is_empty()).map(EnvFilter::new);
+    let to_stderr = filter.map(|filter| stderr::layer().with_writer(std::io::stderr).with_filter(filter));
+    Dispatch::new(registry().with(to_stderr).with(ToLogger { host }))
+}
+
+struct ToLogger {
+    host: Arc<NodeHost>,
+}
+
+impl<S: Subscriber> Layer<S> for ToLogger {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = match *event.metadata().level() {
+            Level::ERROR => LogLevel::Error,
+            Level::WARN => LogLevel::Warn,
+            Level::INFO => LogLevel::Info,
+            Level::DEBUG | Level::TRACE => LogLevel::Debug,
+        };
+        // What libraries say at their debug level is not about this service.
+        if !self.host.logs(level) || !event.metadata().target().starts_with("carillon") {
+            return;
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        self.host.log(level, line.message, line.context);
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    message: String,
+    context: Map<String, Value>,
+}
+
+impl Line {
+    fn add(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            (name, value) => {
+                self.context.insert(name.to_owned(), value);
+            }
+        }
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.add(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, value.into());
+    }
+}

@@ -1,0 +1,261 @@
+//! The plain objects that getters and events hand to JavaScript; their comments become `index.d.ts`.
+
+use napi::bindgen_prelude::{JsObjectValue, Object, Unknown};
+use napi::{Env, Result};
+use napi_derive::napi;
+
+use crate::binding::values;
+use crate::binding::error::describe;
+use crate::core::host::Event;
+use crate::core::websocket_service::Counts;
+use crate::monitoring::statistics_collector::{Statistics, UnixMillis};
+
+/// What `getStats()` returns. Times are milliseconds since 1970 unless said otherwise.
+#[napi(object, object_from_js = false)]
+#[derive(Clone)]
+pub struct ServiceStats {
+    /// Connections accepted since the service object was made.
+    pub total_connections: f64,
+    /// Connections open now.
+    pub active_connections: f64,
+    /// Inbound messages, invalid ones included.
+    pub total_messages: f64,
+    /// Announcements to all, and bill updates somebody was subscribed to.
+    pub total_broadcasts: f64,
+    /// Payloads that were not delivered, whatever the reason.
+    pub dropped_messages: f64,
+    /// Bill updates suppressed as repeats.
+    pub duplicate_messages: f64,
+    /// Publishes refused because a queue was full.
+    pub queue_overflows: f64,
+    /// Users who came back within 60 s of losing their last connection.
+    pub reconnections: f64,
+    /// When the service object was made.
+    pub start_time: f64,
+    /// When somebody last connected, sent something or was broadcast to.
+    pub last_activity: f64,
+    pub peak_connections: f64,
+    /// Whole seconds.
+    pub uptime: f64,
+    /// Milliseconds from a client's `timestamp` to its arrival, averaged over the newest samples; 0 without any.
+    pub average_latency: f64,
+    /// Pairs of a bill and a user that follows it.
+    pub total_subscriptions: f64,
+    pub bills_with_subscribers: f64,
+    /// Users with an open connection.
+    pub unique_users: f64,
+    /// Publishes waiting for their shard.
+    pub queue_depth: f64,
+    /// 0 without users.
+    pub average_connections_per_user: f64,
+    /// Users with an open connection.
+    pub connection_pool_size: f64,
+    pub dedupe_cache_size: f64,
+    /// 1 − dropped / total messages; 1 without messages.
+    pub message_success_rate: f64,
+}
+
+/// Memory of the Node process as it reports it, such as `"12.34 MB"`.
+#[napi(object, object_from_js = false)]
+#[derive(Clone)]
+pub struct MemoryUsage {
+    pub heap_used: String,
+    pub heap_total: String,
+    pub external: String,
+    pub rss: String,
+}
+
+/// What `getHealthStatus()` returns.
+#[napi(object, object_from_js = false)]
+#[derive(Clone)]
+pub struct HealthStatus {
+    /// ISO 8601, UTC.
+    pub timestamp: String,
+    /// Seconds.
+    pub uptime: f64,
+    /// Seconds.
+    pub time_since_last_activity: f64,
+    /// Whether nothing needs attention at once. Idle is not ill.
+    pub is_healthy: bool,
+    #[napi(ts_type = "'healthy' | 'degraded' | 'unhealthy'")]
+    pub status: String,
+    pub stats: ServiceStats,
+    pub memory_usage: MemoryUsage,
+    /// Percent of V8's heap that is in use.
+    pub heap_used_percent: f64,
+    #[napi(ts_type = "DegradationLevel")]
+    pub degradation_level: String,
+    pub warnings: Vec<String>,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct ConnectionMetrics {
+    pub active: f64,
+    pub peak: f64,
+    pub total: f64,
+    pub reconnections: f64,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct MessageMetrics {
+    pub total: f64,
+    pub dropped: f64,
+    pub duplicates: f64,
+    pub broadcasts: f64,
+}
+
+/// Latencies in milliseconds, from clients' timestamps.
+#[napi(object, object_from_js = false)]
+pub struct PerformanceMetrics {
+    pub average_latency: f64,
+    pub p50_latency: f64,
+    pub p95_latency: f64,
+    pub p99_latency: f64,
+    pub queue_depth: f64,
+    pub queue_overflows: f64,
+    pub message_success_rate: f64,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct SubscriptionMetrics {
+    pub total_bills: f64,
+    pub total_subscriptions: f64,
+    pub users_with_subscriptions: f64,
+}
+
+/// What `getMetrics()` returns.
+#[napi(object, object_from_js = false)]
+pub struct ServiceMetrics {
+    pub connections: ConnectionMetrics,
+    pub messages: MessageMetrics,
+    pub performance: PerformanceMetrics,
+    pub subscriptions: SubscriptionMetrics,
+}
+
+impl ServiceStats {
+    pub fn new(statistics: &Statistics, counts: &Counts, now: UnixMillis) -> Self {
+        let users = counts.users as f64;
+        Self {
+            total_connections: statistics.total_connections as f64,
+            active_connections: statistics.active_connections as f64,
+            total_messages: statistics.total_messages as f64,
+            total_broadcasts: statistics.total_broadcasts as f64,
+            dropped_messages: statistics.dropped_messages as f64,
+            duplicate_messages: statistics.duplicate_messages as f64,
+            queue_overflows: statistics.queue_overflows as f64,
+            reconnections: statistics.reconnections as f64,
+            start_time: statistics.start_time.as_f64(),
+            last_activity: statistics.last_activity.as_f64(),
+            peak_connections: statistics.peak_connections as f64,
+            uptime: seconds_between(statistics.start_time, now),
+            average_latency: statistics.average_latency,
+            total_subscriptions: counts.subscriptions as f64,
+            bills_with_subscribers: counts.bills as f64,
+            unique_users: users,
+            queue_depth: counts.queue_depth as f64,
+            average_connections_per_user: if counts.users == 0 {
+                0.0
+            } else {
+                statistics.active_connections as f64 / users
+            },
+            connection_pool_size: users,
+            dedupe_cache_size: counts.dedupe_entries as f64,
+            message_success_rate: success_rate(statistics),
+        }
+    }
+}
+
+/// Whole seconds from `earlier` to `later`.
+pub fn seconds_between(earlier: UnixMillis, later: UnixMillis) -> f64 {
+    (later.0.saturating_sub(earlier.0) / 1000) as f64
+}
+
+pub fn success_rate(statistics: &Statistics) -> f64 {
+    if statistics.total_messages == 0 {
+        return 1.0;
+    }
+    1.0 - statistics.dropped_messages as f64 / statistics.total_messages as f64
+}
+
+impl ServiceMetrics {
+    pub fn new(statistics: &Statistics, counts: &Counts, latencies: &mut [f64]) -> Self {
+        latencies.sort_unstable_by(f64::total_cmp);
+        Self {
+            connections: ConnectionMetrics {
+                active: statistics.active_connections as f64,
+                peak: statistics.peak_connections as f64,
+                total: statistics.total_connections as f64,
+                reconnections: statistics.reconnections as f64,
+            },
+            messages: MessageMetrics {
+                total: statistics.total_messages as f64,
+                dropped: statistics.dropped_messages as f64,
+                duplicates: statistics.duplicate_messages as f64,
+                broadcasts: statistics.total_broadcasts as f64,
+            },
+            performance: PerformanceMetrics {
+                average_latency: statistics.average_latency,
+                p50_latency: percentile(latencies, 0.50),
+                p95_latency: percentile(latencies, 0.95),
+                p99_latency: percentile(latencies, 0.99),
+                queue_depth: counts.queue_depth as f64,
+                queue_overflows: statistics.queue_overflows as f64,
+                message_success_rate: success_rate(statistics),
+            },
+            subscriptions: SubscriptionMetrics {
+                total_bills: counts.bills as f64,
+                total_subscriptions: counts.subscriptions as f64,
+                users_with_subscriptions: counts.subscribed_users as f64,
+            },
+        }
+    }
+}
+
+/// Nearest rank of sorted samples; 0 without any.
+fn percentile(sorted: &[f64], rank: f64) -> f64 {
+    let position = (sorted.len() as f64 * rank).ceil() as usize;
+    sorted.get(position.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// The arguments with which an event's listeners are called, once per element.
+pub fn event_arguments<'env>(env: &'env Env, event: &Event) -> Result<Vec<Unknown<'env>>> {
+    let mut object = Object::new(env)?;
+    match event {
+        Event::Connection { id, remote_address } => {
+            object.set("connectionId", id.to_string())?;
+            object.set("userId", id.user.as_str())?;
+            object.set("remoteAddress", remote_address.as_str())?;
+        }
+        Event::Disconnection { id, code, reason } => {
+            object.set("connectionId", id.to_string())?;
+            object.set("userId", id.user.as_str())?;
+            object.set("code", u32::from(*code))?;
+            object.set("reason", reason.as_str())?;
+        }
+        Event::Error(error) => {
+            let described = napi::Error::new(error.code().to_owned(), describe(error));
+            return Ok(vec![napi::JsError::from(described).into_unknown(*env)]);
+        }
+        Event::SlowConsumer { id, pending_bytes, action } => {
+            object.set("connectionId", id.to_string())?;
+            object.set("userId", id.user.as_str())?;
+            object.set("pendingBytes", *pending_bytes as f64)?;
+            object.set("action", action.as_str())?;
+        }
+        Event::StateChange(state) => object.set("state", state.as_str())?,
+        Event::Subscription { id, bills, subscribed } => {
+            return bills
+                .iter()
+                .map(|bill| {
+                    let mut object = Object::new(env)?;
+                    object.set("connectionId", id.to_string())?;
+                    object.set("userId", id.user.as_str())?;
+                    object.set("billId", bill.get() as f64)?;
+                    object.set("subscribed", *subscribed)?;
+                    values::write(env, object)
+                })
+                .collect();
+        }
+    }
+    Ok(vec![values::write(env, object)?])
+}

@@ -1,0 +1,333 @@
+//! The options of a service: read once, checked one by one, with an error that says what would be right.
+//!
+//! `index.d.ts` declares them in `header.d.ts`. An absent option and `undefined` mean the default.
+
+use std::time::Duration;
+
+use napi::bindgen_prelude::{JsObjectValue, JsValue, Object, Unknown};
+use napi::{Env, Result};
+
+use crate::binding::error::exception;
+use crate::binding::events::{Functions, LogLevel};
+use crate::binding::values;
+use crate::config::{BaseConfig, RuntimeValues, closest};
+use crate::core::authenticator::{KeyMaterial, TokenRules};
+use crate::core::service_options::{Batching, ServiceOptions, SlowConsumerPolicy};
+use crate::core::subscription_manager::ShardSet;
+use crate::error::{Error, ErrorKind};
+use crate::transport::deflate;
+use crate::transport::handshake::{Network, Origins, TrustProxy};
+
+const KNOWN: [&str; 26] = [
+    "allowedOrigins",
+    "authTimeout",
+    "base",
+    "batching",
+    "compression",
+    "jwtAlgorithms",
+    "jwtAudience",
+    "jwtIssuer",
+    "jwtPublicKey",
+    "jwtSecret",
+    "jwtUserIdClaim",
+    "logger",
+    "lookupCacheTtl",
+    "lookupTimeout",
+    "lookupUser",
+    "maxBackpressure",
+    "maxQueueBytes",
+    "messageBurst",
+    "messageRate",
+    "path",
+    "preferences",
+    "runtime",
+    "slowConsumer",
+    "threads",
+    "transport",
+    "trustProxy",
+];
+
+/// Where tokens' key comes from.
+#[derive(Clone)]
+pub enum KeySource {
+    Given(KeyMaterial),
+    /// `process.env.JWT_SECRET`, read at every handshake.
+    Environment,
+}
+
+/// Everything the options say.
+pub struct Parsed {
+    pub service: ServiceOptions,
+    pub functions: Functions,
+    pub key: KeySource,
+    pub algorithms: Option<Vec<String>>,
+    pub user_id_claim: String,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+}
+
+impl Parsed {
+    /// The rules for tokens, with a secret from the environment where no key was given.
+    pub fn token_rules(&self, secret: Option<String>) -> std::result::Result<TokenRules, Error> {
+        let key = match (&self.key, secret) {
+            (KeySource::Given(key), _) => key.clone(),
+            (KeySource::Environment, Some(secret)) => KeyMaterial::Secret(secret),
+            (KeySource::Environment, None) => {
+                let message = "there is no key to check tokens with: set the option jwtSecret or jwtPublicKey, \
+                               or the environment variable JWT_SECRET";
+                return Err(Error::new(ErrorKind::NoJwtSecret, message));
+            }
+        };
+        Ok(TokenRules {
+            key,
+            algorithms: self.algorithms.clone(),
+            user_id_claim: self.user_id_claim.clone(),
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+        })
+    }
+}
+
+/// Reads the options object; `undefined` means all defaults.
+pub fn parse(env: &Env, given: Option<Unknown<'_>>) -> Result<Parsed> {
+    let given = given.filter(|given| !values::is_absent(given));
+    let object = match &given {
+        None => None,
+        Some(given) => Some(values::as_object(given).ok_or_else(|| {
+            invalid(env, format!("The options must be an object. Received {}", values::kind(given)))
+        })?),
+    };
+    let reader = Reader { env, object };
+    reader.reject_unknown()?;
+    reader.parse()
+}
+
+struct Reader<'a> {
+    env: &'a Env,
+    object: Option<Object<'a>>,
+}
+
+impl Reader<'_> {
+    fn parse(&self) -> Result<Parsed> {
+        let mut service = ServiceOptions::default();
+        if let Some(path) = self.string("path")? {
+            if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
+                return Err(self.wrong("path", "a path that starts with '/' and has no query", "string"));
+            }
+            service.handshake.path = path;
+        }
+        service.handshake.origins = self.origins()?;
+        if self.boolean("compression")? == Some(false) {
+            service.handshake.deflate = None;
+        } else {
+            service.handshake.deflate = Some(deflate::Policy::SERVICE);
+        }
+        service.trust_proxy = self.trust_proxy()?;
+        service.base = self.base()?;
+        service.runtime = self.runtime()?;
+        service.batching = self.one_of("batching", &["envelope", "frames"], Batching::from_name)?.unwrap_or_default();
+        service.backpressure.max_bytes = self.integer("maxBackpressure", 1024.0, MAX_SAFE)?.unwrap_or(1_048_576.0) as usize;
+        service.backpressure.policy = self
+            .one_of("slowConsumer", &["close", "drop-oldest", "drop-newest"], SlowConsumerPolicy::from_name)?
+            .unwrap_or_default();
+        service.max_queue_bytes = self.integer("maxQueueBytes", 1024.0, MAX_SAFE)?.unwrap_or(67_108_864.0) as usize;
+        if let Some(threads) = self.integer("threads", 1.0, ShardSet::CAPACITY as f64)? {
+            service.threads = threads as usize;
+        }
+        if let Some(timeout) = self.integer("lookupTimeout", 1.0, DAY_MS)? {
+            service.lookup_timeout = millis(timeout);
+        }
+        if let Some(timeout) = self.integer("authTimeout", 0.0, DAY_MS)?.filter(|timeout| *timeout > 0.0) {
+            service.auth_timeout = Some(millis(timeout));
+        }
+        let functions = self.functions()?;
+        service.has_lookup = functions.lookup_user.is_some();
+        service.has_preferences = functions.preferences.is_some();
+        Ok(Parsed {
+            service,
+            functions,
+            key: self.key()?,
+            algorithms: self.strings("jwtAlgorithms")?,
+            user_id_claim: self.string("jwtUserIdClaim")?.unwrap_or_else(|| "user_id".to_owned()),
+            issuer: self.string("jwtIssuer")?,
+            audience: self.string("jwtAudience")?,
+        })
+    }
+
+    fn key(&self) -> Result<KeySource> {
+        match (self.string("jwtSecret")?, self.string("jwtPublicKey")?) {
+            (Some(_), Some(_)) => Err(invalid(self.env, "The options jwtSecret and jwtPublicKey exclude each other".into())),
+            (Some(secret), None) => Ok(KeySource::Given(KeyMaterial::Secret(secret))),
+            (None, Some(key)) => Ok(KeySource::Given(KeyMaterial::PublicKey(key))),
+            (None, None) => Ok(KeySource::Environment),
+        }
+    }
+
+    fn functions(&self) -> Result<Functions> {
+        let mut functions = Functions::default();
+        if let Some(lookup) = self.get("lookupUser")? {
+            let function = values::as_function(&lookup)
+                .ok_or_else(|| self.wrong("lookupUser", "a function", values::kind(&lookup)))?;
+            functions.lookup_user = Some(function.create_ref()?);
+        }
+        if let Some(given) = self.get("preferences")? {
+            let hooks = values::as_object(&given)
+                .ok_or_else(|| self.wrong("preferences", "an object with the functions load and save", values::kind(&given)))?;
+            for name in ["load", "save"] {
+                let hook = values::property(&hooks, name)?;
+                if values::kind(&hook) != "function" {
+                    return Err(self.wrong(&format!("preferences.{name}"), "a function", values::kind(&hook)));
+                }
+            }
+            functions.preferences = Some(hooks.create_ref()?);
+        }
+        if let Some(given) = self.get("logger")? {
+            let logger = values::as_object(&given)
+                .or_else(|| values::as_function(&given).and_then(|function| values::read(&function.to_unknown()).ok()))
+                .ok_or_else(|| self.wrong("logger", "an object with functions such as info and error", values::kind(&given)))?;
+            for level in LogLevel::ALL {
+                let method = values::property(&logger, level.method())?;
+                if !matches!(values::kind(&method), "function" | "undefined") {
+                    return Err(self.wrong(&format!("logger.{}", level.method()), "a function", values::kind(&method)));
+                }
+            }
+            functions.logger = Some(logger.create_ref()?);
+        }
+        Ok(functions)
+    }
+
+    fn origins(&self) -> Result<Origins> {
+        let Some(given) = self.get("allowedOrigins")? else { return Ok(Origins::Any) };
+        match values::as_string(&given).as_deref() {
+            Some("*") => return Ok(Origins::Any),
+            Some("same-host") => return Ok(Origins::SameHost),
+            _ => {}
+        }
+        match self.strings("allowedOrigins") {
+            Ok(Some(list)) if !list.is_empty() => Ok(Origins::List(list)),
+            _ => Err(self.wrong("allowedOrigins", "'*', 'same-host' or a list of origins", values::kind(&given))),
+        }
+    }
+
+    fn trust_proxy(&self) -> Result<TrustProxy> {
+        let expected = "a number of proxies (0 to 32) or a list of CIDR ranges";
+        let Some(given) = self.get("trustProxy")? else { return Ok(TrustProxy::default()) };
+        if let Some(hops) = values::as_number(&given) {
+            if hops.fract() != 0.0 || !(0.0..=32.0).contains(&hops) {
+                return Err(self.wrong("trustProxy", expected, &format!("{hops}")));
+            }
+            return Ok(TrustProxy::Hops(hops as usize));
+        }
+        let Ok(Some(ranges)) = self.strings("trustProxy") else {
+            return Err(self.wrong("trustProxy", expected, values::kind(&given)));
+        };
+        let networks: Option<Vec<Network>> = ranges.iter().map(|range| range.parse().ok()).collect();
+        networks.map(TrustProxy::Networks).ok_or_else(|| self.wrong("trustProxy", expected, "a list with something else"))
+    }
+
+    fn base(&self) -> Result<BaseConfig> {
+        BaseConfig::from_pairs(self.numbers("base")?).map_err(|error| exception(*self.env, &error))
+    }
+
+    fn runtime(&self) -> Result<RuntimeValues> {
+        RuntimeValues::from_pairs(self.numbers("runtime")?).map_err(|error| exception(*self.env, &error))
+    }
+
+    fn reject_unknown(&self) -> Result<()> {
+        let Some(object) = &self.object else { return Ok(()) };
+        for name in Object::keys(object)? {
+            if !KNOWN.contains(&name.as_str()) {
+                let hint = closest(&name, KNOWN).map(|known| format!(". Did you mean \"{known}\"?")).unwrap_or_default();
+                return Err(invalid(self.env, format!("Unknown option \"{name}\"{hint}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn get(&self, name: &str) -> Result<Option<Unknown<'_>>> {
+        let Some(object) = &self.object else { return Ok(None) };
+        Ok(Some(values::property(object, name)?).filter(|value| values::kind(value) != "undefined"))
+    }
+
+    fn string(&self, name: &str) -> Result<Option<String>> {
+        let Some(given) = self.get(name)? else { return Ok(None) };
+        match values::as_string(&given) {
+            Some(text) if !text.is_empty() => Ok(Some(text)),
+            Some(_) => Err(self.wrong(name, "a string that is not empty", "an empty string")),
+            None => Err(self.wrong(name, "a string", values::kind(&given))),
+        }
+    }
+
+    fn strings(&self, name: &str) -> Result<Option<Vec<String>>> {
+        let Some(given) = self.get(name)? else { return Ok(None) };
+        let expected = "a list of strings";
+        if values::kind(&given) != "array" {
+            return Err(self.wrong(name, expected, values::kind(&given)));
+        }
+        let array: Object<'_> = values::read(&given)?;
+        let mut strings = Vec::new();
+        for index in 0..array.get_array_length()? {
+            let element: Unknown<'_> = array.get_element(index)?;
+            let kind = values::kind(&element);
+            strings.push(values::as_string(&element).ok_or_else(|| self.wrong(name, expected, &format!("a list with {kind}")))?);
+        }
+        Ok(Some(strings))
+    }
+
+    fn boolean(&self, name: &str) -> Result<Option<bool>> {
+        let Some(given) = self.get(name)? else { return Ok(None) };
+        if values::kind(&given) != "boolean" {
+            return Err(self.wrong(name, "a boolean", values::kind(&given)));
+        }
+        Ok(Some(values::read(&given)?))
+    }
+
+    fn integer(&self, name: &str, min: f64, max: f64) -> Result<Option<f64>> {
+        let Some(given) = self.get(name)? else { return Ok(None) };
+        let expected = format!("an integer from {min} to {max}");
+        match values::as_number(&given) {
+            Some(number) if number.fract() == 0.0 && (min..=max).contains(&number) => Ok(Some(number)),
+            Some(number) => Err(self.wrong(name, &expected, &format!("{number}"))),
+            None => Err(self.wrong(name, &expected, values::kind(&given))),
+        }
+    }
+
+    fn one_of<T>(&self, name: &str, choices: &[&str], parse: impl Fn(&str) -> Option<T>) -> Result<Option<T>> {
+        let Some(given) = self.get(name)? else { return Ok(None) };
+        let parsed = values::as_string(&given).and_then(|text| parse(&text));
+        let expected = || choices.iter().map(|choice| format!("'{choice}'")).collect::<Vec<_>>().join(" or ");
+        parsed.map(Some).ok_or_else(|| self.wrong(name, &expected(), values::kind(&given)))
+    }
+
+    /// The members of an object of numbers.
+    fn numbers(&self, name: &str) -> Result<Vec<(String, f64)>> {
+        let Some(given) = self.get(name)? else { return Ok(Vec::new()) };
+        let object = values::as_object(&given)
+            .ok_or_else(|| self.wrong(name, "an object of numbers", values::kind(&given)))?;
+        let mut pairs = Vec::new();
+        for key in Object::keys(&object)? {
+            let member = values::property(&object, &key)?;
+            match (values::as_number(&member), values::kind(&member)) {
+                (Some(number), _) => pairs.push((key, number)),
+                (None, "undefined") => {}
+                (None, kind) => return Err(self.wrong(&format!("{name}.{key}"), "a number", kind)),
+            }
+        }
+        Ok(pairs)
+    }
+
+    fn wrong(&self, name: &str, expected: &str, given: &str) -> napi::Error {
+        invalid(self.env, format!("The option \"{name}\" must be {expected}. Received {given}"))
+    }
+}
+
+const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+const DAY_MS: f64 = 86_400_000.0;
+
+fn millis(millis: f64) -> Duration {
+    Duration::from_millis(millis as u64)
+}
+
+fn invalid(env: &Env, message: String) -> napi::Error {
+    exception(*env, &Error::new(ErrorKind::InvalidOption, message))
+}

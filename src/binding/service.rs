@@ -1,0 +1,401 @@
+//! The public class: converts arguments, delegates to the core, converts results. Nothing else.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use napi::bindgen_prelude::{JavaScriptClassExt, JsObjectValue, JsValue, Object, ObjectRef, This, Unknown};
+use napi::{Env, Result};
+use napi_derive::napi;
+use tracing::Dispatch;
+
+use crate::binding::attach::{Attachment, Receptionist};
+use crate::binding::error::{exception, invalid_argument};
+use crate::binding::events::{Courier, NodeHost};
+use crate::binding::objects::{HealthStatus, ServiceMetrics, ServiceStats};
+use crate::binding::options::{self, KeySource, Parsed};
+use crate::binding::runtime_config::RuntimeConfig;
+use crate::binding::{health, logging, publish, values};
+use crate::config;
+use crate::core::Arrival;
+use crate::core::authenticator::TokenVerifier;
+use crate::core::host::{EventKind, LifecycleState};
+use crate::core::websocket_service::WebSocketService as Core;
+use crate::error::{Error, ErrorKind};
+use crate::monitoring::statistics_collector::UnixMillis;
+use crate::types::BillId;
+
+/// A WebSocket service whose connections live in Rust threads.
+#[napi]
+pub struct WebSocketService {
+    inner: Rc<Inner>,
+}
+
+/// Shared with the listener on the server, so that a service nobody holds lives as long as its server.
+struct Inner {
+    core: Arc<Core>,
+    courier: Rc<Courier>,
+    runtime: Arc<config::RuntimeConfig>,
+    runtime_view: RefCell<Option<ObjectRef<false>>>,
+    dispatch: Dispatch,
+    parsed: RefCell<Parsed>,
+    attachment: RefCell<Option<Attachment>>,
+    /// The promise of the shutdown under way, the same for every caller.
+    ending: RefCell<Option<ObjectRef<false>>>,
+    /// The secret the verifier in use was made with.
+    secret: RefCell<Option<String>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.core.stop();
+    }
+}
+
+#[napi]
+impl WebSocketService {
+    /// @throws {TypeError} code `ERR_INVALID_OPTION`: an option is unknown, of the wrong kind or out of range
+    #[napi(constructor, ts_args_type = "options?: WebSocketServiceOptions")]
+    pub fn new(env: Env, options: Option<Unknown<'_>>) -> Result<Self> {
+        let mut parsed = options::parse(&env, options)?;
+        let host = Arc::new(NodeHost::default());
+        let dispatch = logging::dispatch(host.clone(), values::environment_variable(&env, logging::VARIABLE));
+        let courier = Courier::new(&env, host.clone())?;
+        courier.set_functions(&env, std::mem::take(&mut parsed.functions))?;
+        let runtime = Arc::new(config::RuntimeConfig::new(parsed.service.runtime));
+        let core = Core::new(host, runtime.clone(), parsed.service.base.max_latency_samples);
+        // The end of the environment (exit, a worker's end) must find no thread of ours running.
+        env.add_env_cleanup_hook(Arc::downgrade(&core), |core| {
+            if let Some(core) = core.upgrade() {
+                core.stop();
+            }
+        })?;
+        let inner = Inner {
+            core,
+            courier,
+            runtime,
+            runtime_view: RefCell::default(),
+            dispatch,
+            parsed: RefCell::new(parsed),
+            attachment: RefCell::default(),
+            ending: RefCell::default(),
+            secret: RefCell::default(),
+        };
+        Ok(Self { inner: Rc::new(inner) })
+    }
+
+    /// Attaches to a Node server, before or after it listens. A second call while running is ignored with a log
+    /// line. After `shutdown()` it starts afresh.
+    /// @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+    #[napi(ts_args_type = "server: HttpServer | HttpsServer")]
+    pub fn initialize(&self, env: Env, server: Unknown<'_>) -> Result<()> {
+        let is_server = values::as_object(&server)
+            .filter(|server| values::property(server, "on").is_ok_and(|on| values::kind(&on) == "function"));
+        let Some(server) = is_server else {
+            return Err(invalid_argument(env, "server", "an http.Server or https.Server", values::kind(&server)));
+        };
+        self.inner.logged(|| self.inner.initialize(&env, &server))
+    }
+
+    /// Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
+    /// rejects because of a peer.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn shutdown<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        self.inner.logged(|| Inner::shutdown(&self.inner, env))
+    }
+
+    /// Empties caches, buffers and queues; connections and subscriptions stay.
+    #[napi]
+    pub fn cleanup(&self) {
+        self.inner.core.cleanup();
+    }
+
+    /// Sends an update to every connection that follows the bill. The same update for the same bill within
+    /// `DEDUPE_WINDOW` is counted and dropped.
+    /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+    #[napi(ts_args_type = "billId: number, update: BillUpdate")]
+    pub fn broadcast_bill_update(&self, env: Env, bill_id: Unknown<'_>, update: Unknown<'_>) -> Result<()> {
+        let publish = publish::bill_update(&env, &bill_id, &update)?;
+        self.inner.logged(|| self.inner.core.broadcast_bill_update(publish.bill, &publish.update, &publish.timestamp));
+        Ok(())
+    }
+
+    /// Sends a notification to every open connection of the user; without any it is dropped.
+    /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+    #[napi(ts_args_type = "userId: string, notification: UserNotification")]
+    pub fn send_user_notification(&self, env: Env, user_id: Unknown<'_>, notification: Unknown<'_>) -> Result<()> {
+        let (user, notification) = publish::notification(&env, &user_id, &notification)?;
+        self.inner.logged(|| self.inner.core.send_user_notification(&user, &notification));
+        Ok(())
+    }
+
+    /// Sends a message to every open connection.
+    /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+    #[napi(ts_args_type = "message: BroadcastMessage")]
+    pub fn broadcast_to_all(&self, env: Env, message: Unknown<'_>) -> Result<()> {
+        let message = publish::announcement(&env, &message)?;
+        self.inner.logged(|| self.inner.core.broadcast_to_all(message));
+        Ok(())
+    }
+
+    #[napi]
+    pub fn get_stats(&self) -> ServiceStats {
+        ServiceStats::new(&self.inner.core.statistics(), &self.inner.core.counts(), UnixMillis::now())
+    }
+
+    #[napi]
+    pub fn get_health_status(&self, env: Env) -> Result<HealthStatus> {
+        health::status(&env, &self.inner.core, &self.inner.parsed.borrow().service.base)
+    }
+
+    #[napi]
+    pub fn get_metrics(&self) -> ServiceMetrics {
+        let core = &self.inner.core;
+        ServiceMetrics::new(&core.statistics(), &core.counts(), &mut core.latencies())
+    }
+
+    /// Sizes of everything the service keeps, and the memory of the process.
+    #[napi(ts_return_type = "MemoryAnalysis")]
+    pub fn force_memory_analysis<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        health::analysis(env, &self.inner.core, &self.inner.parsed.borrow().service.base)
+    }
+
+    /// The bills that any open connection of the user follows, in the order they were first followed.
+    #[napi(ts_args_type = "userId: string")]
+    pub fn get_user_subscriptions(&self, user_id: Unknown<'_>) -> Vec<f64> {
+        let user = values::as_string(&user_id).unwrap_or_default();
+        self.inner.core.user_subscriptions(&user).iter().map(|bill| bill.get() as f64).collect()
+    }
+
+    #[napi(ts_args_type = "userId: string")]
+    pub fn is_user_connected(&self, user_id: Unknown<'_>) -> bool {
+        self.inner.core.connection_count(&values::as_string(&user_id).unwrap_or_default()) > 0
+    }
+
+    /// How many open connections the user has.
+    #[napi(ts_args_type = "userId: string")]
+    pub fn get_connection_count(&self, user_id: Unknown<'_>) -> u32 {
+        let count = self.inner.core.connection_count(&values::as_string(&user_id).unwrap_or_default());
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Everybody with an open connection, in the order of their first one.
+    #[napi]
+    pub fn get_all_connected_users(&self) -> Vec<String> {
+        self.inner.core.connected_users().iter().map(ToString::to_string).collect()
+    }
+
+    /// The users with a connection that follows the bill, each once.
+    #[napi(ts_args_type = "billId: number")]
+    pub fn get_bill_subscribers(&self, bill_id: Unknown<'_>) -> Vec<String> {
+        let bill = values::as_number(&bill_id).and_then(BillId::from_f64);
+        bill.map(|bill| self.inner.core.bill_subscribers(bill).iter().map(ToString::to_string).collect())
+            .unwrap_or_default()
+    }
+
+    /// Sets options before `initialize()`: for the ready-made instance.
+    /// @throws {Error} code `ERR_ALREADY_RUNNING` while the service runs
+    #[napi(ts_args_type = "options: WebSocketServiceOptions")]
+    pub fn configure(&self, env: Env, options: Unknown<'_>) -> Result<()> {
+        if self.inner.core.state() != LifecycleState::Stopped {
+            let message = "the service is running: options can be set before initialize() and after shutdown()";
+            return Err(exception(env, &Error::new(ErrorKind::AlreadyRunning, message)));
+        }
+        let mut parsed = options::parse(&env, Some(options))?;
+        self.inner.courier.set_functions(&env, std::mem::take(&mut parsed.functions))?;
+        self.inner.runtime.configure(parsed.service.runtime);
+        *self.inner.secret.borrow_mut() = None;
+        *self.inner.parsed.borrow_mut() = parsed;
+        Ok(())
+    }
+
+    /// Settings that can be changed while the service runs.
+    #[napi(getter, ts_return_type = "RuntimeConfig")]
+    pub fn runtime_config<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
+        let mut view = self.inner.runtime_view.borrow_mut();
+        if let Some(view) = &*view {
+            return view.get_value(env);
+        }
+        let instance = RuntimeConfig::new(self.inner.runtime.clone()).into_instance(env)?;
+        let object: Object<'env> = values::read(&instance.as_object(env).to_unknown())?;
+        *view = Some(object.create_ref()?);
+        Ok(object)
+    }
+
+    #[napi(getter, ts_return_type = "'stopped' | 'running' | 'stopping'")]
+    pub fn state(&self) -> &'static str {
+        self.inner.core.state().as_str()
+    }
+
+    /// Adds a listener. Any number per event; one that throws is logged and harms nobody.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn on<'env>(&self, env: Env, this: This<'env>, event: Unknown<'_>, listener: Unknown<'_>) -> Result<Object<'env>> {
+        self.inner.add_listener(env, &event, &listener, false)?;
+        Ok(this.object)
+    }
+
+    /// Adds a listener that is called once.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn once<'env>(&self, env: Env, this: This<'env>, event: Unknown<'_>, listener: Unknown<'_>) -> Result<Object<'env>> {
+        self.inner.add_listener(env, &event, &listener, true)?;
+        Ok(this.object)
+    }
+
+    /// Removes a listener.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn off<'env>(&self, env: Env, this: This<'env>, event: Unknown<'_>, listener: Unknown<'_>) -> Result<Object<'env>> {
+        let kind = read_event(env, &event)?;
+        self.inner.courier.remove(&env, kind, &listener)?;
+        Ok(this.object)
+    }
+}
+
+impl Inner {
+    fn initialize(self: &Rc<Self>, env: &Env, server: &Object<'_>) -> Result<()> {
+        if self.core.state() != LifecycleState::Stopped {
+            tracing::warn!("initialize() was called again and ignored: the service is running");
+            return Ok(());
+        }
+        let verifier = self.verifier(env)?;
+        let options = self.parsed.borrow().service.clone();
+        self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
+        *self.ending.borrow_mut() = None;
+        match Attachment::new(env, server, self.clone()) {
+            Ok(attachment) => {
+                *self.attachment.borrow_mut() = Some(attachment);
+                Ok(())
+            }
+            Err(failure) => {
+                self.core.stop();
+                Err(failure)
+            }
+        }
+    }
+
+    fn shutdown<'env>(self: &Rc<Self>, env: &'env Env) -> Result<Object<'env>> {
+        if let Some(ending) = &*self.ending.borrow() {
+            return ending.get_value(env);
+        }
+        // The deferred keeps the process alive until it is settled, which the grace period bounds.
+        let (deferred, promise) = env.create_deferred::<(), Box<dyn FnOnce(Env) -> Result<()>>>()?;
+        *self.ending.borrow_mut() = Some(promise.create_ref()?);
+        let handle = InnerHandle::new(self.clone());
+        self.core.shutdown(move || {
+            deferred.resolve(Box::new(move |env| {
+                if let Some(attachment) = handle.get().and_then(|inner| inner.attachment.take()) {
+                    attachment.detach(&env)?;
+                }
+                Ok(())
+            }));
+        });
+        Ok(promise)
+    }
+
+    /// The verifier for the key the options name, or for JWT_SECRET as it is now.
+    fn verifier(&self, env: &Env) -> Result<Arc<TokenVerifier>> {
+        let parsed = self.parsed.borrow();
+        let secret = match parsed.key {
+            KeySource::Environment => values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty()),
+            KeySource::Given(_) => None,
+        };
+        let verifier = parsed
+            .token_rules(secret.clone())
+            .and_then(TokenVerifier::new)
+            .map_err(|error| exception(*env, &error))?;
+        *self.secret.borrow_mut() = secret;
+        Ok(Arc::new(verifier))
+    }
+
+    fn add_listener(&self, env: Env, event: &Unknown<'_>, listener: &Unknown<'_>, is_once: bool) -> Result<()> {
+        let kind = read_event(env, event)?;
+        let Some(function) = values::as_function(listener) else {
+            return Err(invalid_argument(env, "listener", "a function", values::kind(listener)));
+        };
+        self.courier.add(kind, function.create_ref()?, is_once);
+        Ok(())
+    }
+
+    /// Log lines of what runs inside go where this service's log lines go.
+    fn logged<T>(&self, act: impl FnOnce() -> T) -> T {
+        tracing::dispatcher::with_default(&self.dispatch, act)
+    }
+}
+
+impl Receptionist for Inner {
+    fn path(&self) -> String {
+        self.parsed.borrow().service.handshake.path.clone()
+    }
+
+    fn is_running(&self) -> bool {
+        self.core.state() == LifecycleState::Running
+    }
+
+    fn receive(&self, env: &Env, arrival: Arrival) {
+        self.logged(|| {
+            if matches!(self.parsed.borrow().key, KeySource::Environment) {
+                let current = values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty());
+                // A variable that has been unset leaves the last secret in force: there is none to change to.
+                if current.is_some() && current != *self.secret.borrow() {
+                    match self.verifier(env) {
+                        Ok(verifier) => self.core.set_verifier(verifier),
+                        Err(failure) => tracing::error!(failure = failure.reason, "the new JWT_SECRET is not usable"),
+                    }
+                }
+            }
+            self.core.accept(arrival);
+        });
+    }
+}
+
+fn read_event(env: Env, event: &Unknown<'_>) -> Result<EventKind> {
+    const KINDS: [(&str, EventKind); 6] = [
+        ("connection", EventKind::Connection),
+        ("disconnection", EventKind::Disconnection),
+        ("error", EventKind::Error),
+        ("slowConsumer", EventKind::SlowConsumer),
+        ("stateChange", EventKind::StateChange),
+        ("subscription", EventKind::Subscription),
+    ];
+    let name = values::as_string(event).unwrap_or_default();
+    KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind).ok_or_else(|| {
+        let known = KINDS.map(|(known, _)| known).join(", ");
+        invalid_argument(env, "event", &format!("one of {known}"), values::kind(event))
+    })
+}
+
+/// Carries a reference through the thread that waits for a shutdown, back to Node's thread, where alone it is used.
+struct InnerHandle(Option<Rc<Inner>>, std::thread::ThreadId);
+
+// SAFETY: the reference is touched only by `get` and `drop`, which look at the thread first; on any other thread
+// than Node's it is leaked rather than counted down.
+unsafe impl Send for InnerHandle {}
+
+impl InnerHandle {
+    fn new(inner: Rc<Inner>) -> Self {
+        Self(Some(inner), std::thread::current().id())
+    }
+
+    fn get(&self) -> Option<&Inner> {
+        self.0.as_deref().filter(|_| self.1 == std::thread::current().id())
+    }
+}
+
+impl Drop for InnerHandle {
+    fn drop(&mut self) {
+        if self.1 != std::thread::current().id() {
+            std::mem::forget(self.0.take());
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! JavaScript values: reading, describing and serialising them.
+
+use napi::bindgen_prelude::{FnArgs, FromNapiValue, Function, JsObjectValue, JsValue, Object, ToNapiValue, Unknown};
+use napi::{Env, Result, ValueType};
+
+/// Reads a value as `T`. The caller has looked at its type.
+pub fn read<T: FromNapiValue>(value: &Unknown<'_>) -> Result<T> {
+    // SAFETY: an `Unknown` is a live handle of the current scope; a conversion that does not fit returns an error.
+    unsafe { value.cast::<T>() }
+}
+
+/// A Rust value as a JavaScript value.
+pub fn write<'env, T: ToNapiValue>(env: &'env Env, value: T) -> Result<Unknown<'env>> {
+    // SAFETY: `env` is that of the current call, and the value it returns lives in the current scope.
+    unsafe { Unknown::from_napi_value(env.raw(), T::to_napi_value(env.raw(), value)?) }
+}
+
+/// What a value is, for messages. Never its content.
+pub fn kind(value: &Unknown<'_>) -> &'static str {
+    match value.get_type() {
+        Ok(ValueType::Undefined) => "undefined",
+        Ok(ValueType::Null) => "null",
+        Ok(ValueType::Boolean) => "boolean",
+        Ok(ValueType::Number) => "number",
+        Ok(ValueType::String) => "string",
+        Ok(ValueType::Symbol) => "symbol",
+        Ok(ValueType::Object) if value.is_array().unwrap_or(false) => "array",
+        Ok(ValueType::Object) => "object",
+        Ok(ValueType::Function) => "function",
+        Ok(ValueType::BigInt) => "bigint",
+        Ok(ValueType::External) | Ok(ValueType::Unknown) | Err(_) => "unknown",
+    }
+}
+
+pub fn is_absent(value: &Unknown<'_>) -> bool {
+    matches!(kind(value), "undefined" | "null")
+}
+
+/// The value as an object that is not an array or a function.
+pub fn as_object<'env>(value: &Unknown<'env>) -> Option<Object<'env>> {
+    (kind(value) == "object").then(|| read(value).ok()).flatten()
+}
+
+pub fn as_string(value: &Unknown<'_>) -> Option<String> {
+    (kind(value) == "string").then(|| read(value).ok()).flatten()
+}
+
+pub fn as_number(value: &Unknown<'_>) -> Option<f64> {
+    (kind(value) == "number").then(|| read(value).ok()).flatten()
+}
+
+pub fn as_function<'env>(value: &Unknown<'env>) -> Option<Function<'env, Unknown<'static>, Unknown<'static>>> {
+    (kind(value) == "function").then(|| read(value).ok()).flatten()
+}
+
+/// A property, `undefined` if it is not there. A getter that throws is the caller's error.
+pub fn property<'env>(object: &Object<'env>, name: &str) -> Result<Unknown<'env>> {
+    object.get_named_property_unchecked::<Unknown>(name)
+}
+
+/// A method called on its object.
+pub fn call_method<'env, Args>(object: &Object<'env>, name: &str, args: Args) -> Result<Unknown<'env>>
+where
+    Args: napi::bindgen_prelude::JsValuesTupleIntoVec,
+{
+    let method: Function<'env, Args, Unknown<'env>> = object.get_named_property(name)?;
+    method.apply(object, args)
+}
+
+/// Milliseconds of a `Date`; `NaN` for an invalid one, `None` for anything else.
+pub fn date_millis(value: &Unknown<'_>) -> Option<f64> {
+    if !value.is_date().unwrap_or(false) {
+        return None;
+    }
+    let date: Object<'_> = read(value).ok()?;
+    let time = call_method(&date, "getTime", ()).ok()?;
+    as_number(&time)
+}
+
+/// V8's own `JSON.stringify`, so that what is sent is what JavaScript would have sent. `None` where it gives
+/// `undefined`; what it throws is passed on.
+pub fn to_json(env: &Env, value: &Unknown<'_>) -> Result<Option<String>> {
+    let json: Object<'_> = env.get_global()?.get_named_property("JSON")?;
+    let text = call_method(&json, "stringify", FnArgs::from((*value,)))?;
+    Ok(as_string(&text))
+}
+
+pub fn from_json<'env>(env: &'env Env, text: &str) -> Result<Unknown<'env>> {
+    let json: Object<'env> = env.get_global()?.get_named_property("JSON")?;
+    call_method(&json, "parse", FnArgs::from((text,)))
+}
+
+/// `Object.assign({}, ...sources)`: a shallow copy, member order kept.
+pub fn merged<'env>(env: &'env Env, first: &Object<'env>, second: &Object<'env>) -> Result<Object<'env>> {
+    let constructor: Function<'env, Unknown<'env>, Unknown<'env>> = env.get_global()?.get_named_property("Object")?;
+    let constructor: Object<'env> = read(&constructor.to_unknown())?;
+    let target = Object::new(env)?;
+    let copy = call_method(&constructor, "assign", FnArgs::from((target, *first, *second)))?;
+    read(&copy)
+}
+
+/// A variable of `process.env` as this thread sees it; workers have their own copy.
+pub fn environment_variable(env: &Env, name: &str) -> Option<String> {
+    let process: Object<'_> = env.get_global().ok()?.get_named_property("process").ok()?;
+    let variables: Object<'_> = process.get_named_property("env").ok()?;
+    as_string(&property(&variables, name).ok()?)
+}

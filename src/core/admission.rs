@@ -1,0 +1,297 @@
+//! How connections come: the handshake answered, the token checked, a place reserved, the user looked up.
+//!
+//! The 101 is queued only after the connection stands in every table, so that whatever a client does after it
+//! finds the connection there. Runs on the shard's thread.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::oneshot;
+use tracing::{debug, info};
+
+use crate::core::authenticator::Identity;
+use crate::core::connection::{Connection, ConnectionTask, Member, State};
+use crate::core::connection_manager::{self, ConnectionRef, Reservation};
+use crate::core::host::{Event, EventKind, HookFault};
+use crate::core::outgoing;
+use crate::core::shard::Shard;
+use crate::monitoring::statistics_collector::UnixMillis;
+use crate::transport::deflate::Negotiated;
+use crate::transport::handshake::{self, Rejection, RequestHead, Upgrade};
+use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::{Source, Transport};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
+
+/// How long a refused peer may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Counts the connections of all services of the process.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// A peer that asks for an upgrade.
+#[derive(Debug)]
+pub struct Arrival {
+    pub source: Source,
+    pub head: RequestHead,
+    /// What came behind the request in the same packet.
+    pub early: Vec<u8>,
+    pub peer: Option<IpAddr>,
+}
+
+/// Somebody who may come in.
+enum Admitted {
+    /// Has proved who it is, and has a place.
+    Known(Reservation),
+    /// Has still to prove it.
+    Anonymous,
+}
+
+/// Why somebody could not prove who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AuthFault {
+    /// The service is going down.
+    Draining,
+    /// The token, the user or the number of connections.
+    Refused(&'static str),
+}
+
+/// Counts an admission under way, so that a draining shard waits for it.
+struct Underway(Rc<Shard>);
+
+impl Underway {
+    fn new(shard: &Rc<Shard>) -> Self {
+        shard.admissions.set(shard.admissions.get() + 1);
+        Self(shard.clone())
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.admissions.set(self.0.admissions.get().saturating_sub(1));
+        if self.0.is_draining() {
+            self.0.timers.interrupt();
+        }
+    }
+}
+
+impl Shard {
+    /// Answers one upgrade request, from first check to open connection or refusal.
+    pub(super) async fn admit(self: Rc<Self>, arrival: Arrival) {
+        let _underway = Underway::new(&self);
+        let transport = match Transport::bind(arrival.source) {
+            Ok(transport) => transport,
+            Err(failure) => {
+                debug!(%failure, "a socket could not be taken over");
+                return;
+            }
+        };
+        match self.decide(&arrival.head).await {
+            Ok((upgrade, admitted)) => {
+                let remote = arrival.peer.map(|peer| {
+                    handshake::client_address(&arrival.head, peer, &self.shared.options.trust_proxy).to_string()
+                });
+                self.let_in(transport, &upgrade, admitted, arrival.early, remote.unwrap_or_default().into());
+                self.flush_staged();
+            }
+            Err(rejection) => {
+                debug!(reason = rejection.reason(), "a handshake was refused");
+                let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(&transport, &rejection)).await;
+            }
+        }
+    }
+
+    /// Handles an `auth` message: lets an anonymous connection in, or renews the claims of a known one.
+    pub(super) async fn authenticate_message(self: Rc<Self>, connection: Rc<Connection>, token: String) {
+        let renewing = connection.user();
+        let outcome = match &renewing {
+            Some(user) => self.renew(user.as_str(), &token).await,
+            None => self.authenticate(&token).await.map(|(reservation, identity)| (Some(reservation), identity)),
+        };
+        connection.hook_settled();
+        if !connection.is_listening() {
+            return;
+        }
+        let reply = match outcome {
+            Ok((None, identity)) => {
+                let expires = identity.expires_at.map(|seconds| seconds as f64 * 1000.0);
+                Some(outgoing::auth_success(identity.user.as_str(), expires))
+            }
+            // Two `auth` messages in a row: the first one has let it in already.
+            Ok((Some(_), _)) if connection.is_open() => Some(outgoing::error("Authentication failed")),
+            Ok((Some(reservation), _)) => {
+                self.join(&connection, reservation);
+                None
+            }
+            Err(fault) => {
+                debug!(connection = connection.number.0, ?fault, "authentication failed");
+                Some(outgoing::error("Authentication failed"))
+            }
+        };
+        if let Some(json) = reply {
+            self.reply(&connection, Prepared::text(json), Priority::Normal);
+        }
+        self.flush_staged();
+    }
+
+    /// A hook's answer, within the time it has. Ends early when the shard drains.
+    pub(super) async fn hook_answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, HookFault>>,
+    ) -> Result<T, HookFault> {
+        if self.is_draining() {
+            return Err(HookFault::TimedOut);
+        }
+        tokio::select! {
+            answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
+            () = tokio::time::sleep(self.shared.options.lookup_timeout) => Err(HookFault::TimedOut),
+            () = self.draining.notified() => Err(HookFault::TimedOut),
+        }
+    }
+
+    async fn decide(&self, head: &RequestHead) -> Result<(Upgrade, Admitted), Rejection> {
+        let upgrade = handshake::check(head, &self.shared.options.handshake)?;
+        if self.is_draining() {
+            return Err(Rejection::Unavailable { retry_after: None });
+        }
+        let admitted = match (handshake::token(head)?, self.shared.options.auth_timeout) {
+            (Some(token), _) => match self.authenticate(&token).await {
+                Ok((reservation, _)) => Admitted::Known(reservation),
+                Err(AuthFault::Draining) => return Err(Rejection::Unavailable { retry_after: None }),
+                Err(AuthFault::Refused(why)) => {
+                    info!(why, "a handshake was not authorised");
+                    return Err(Rejection::Unauthorized);
+                }
+            },
+            (None, Some(_)) => Admitted::Anonymous,
+            (None, None) => return Err(Rejection::Unauthorized),
+        };
+        if self.is_draining() {
+            return Err(Rejection::Unavailable { retry_after: None });
+        }
+        Ok((upgrade, admitted))
+    }
+
+    /// The token's user, with a place among its connections. The place is taken before the look-up, so that
+    /// handshakes settling together cannot pass the limit.
+    async fn authenticate(&self, token: &str) -> Result<(Reservation, Identity), AuthFault> {
+        let identity = self.verify(token)?;
+        let limit = self.runtime.get().max_connections_per_user;
+        let Some(reservation) = self.shared.users.reserve(&identity.user, limit) else {
+            return Err(AuthFault::Refused("connection limit reached"));
+        };
+        self.look_up(&identity).await?;
+        Ok((reservation, identity))
+    }
+
+    /// The same checks for a user who is in already.
+    async fn renew(&self, user: &str, token: &str) -> Result<(Option<Reservation>, Identity), AuthFault> {
+        let identity = self.verify(token)?;
+        if identity.user.as_str() != user {
+            return Err(AuthFault::Refused("token of another user"));
+        }
+        self.look_up(&identity).await?;
+        Ok((None, identity))
+    }
+
+    fn verify(&self, token: &str) -> Result<Identity, AuthFault> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.shared.verifier().verify(token, now).map_err(|fault| AuthFault::Refused(fault.label()))
+    }
+
+    async fn look_up(&self, identity: &Identity) -> Result<(), AuthFault> {
+        if !self.shared.options.has_lookup {
+            return Ok(());
+        }
+        let (answer, found) = oneshot::channel();
+        self.shared.host.lookup_user(&identity.user, &identity.claims, answer);
+        match self.hook_answer(found).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AuthFault::Refused("unknown user")),
+            Err(_) if self.is_draining() => Err(AuthFault::Draining),
+            Err(HookFault::Failed(message)) => {
+                tracing::warn!(message, "lookupUser failed");
+                Err(AuthFault::Refused("look-up failed"))
+            }
+            Err(HookFault::TimedOut) => {
+                tracing::warn!("lookupUser did not answer in time");
+                Err(AuthFault::Refused("look-up timed out"))
+            }
+        }
+    }
+
+    fn let_in(
+        self: &Rc<Self>,
+        transport: Transport,
+        upgrade: &Upgrade,
+        admitted: Admitted,
+        early: Vec<u8>,
+        remote_address: Box<str>,
+    ) {
+        let number = ConnectionNumber(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
+        let encoding = upgrade.deflate().as_ref().map_or(Encoding::Plain, Negotiated::encoding);
+        let now = Instant::now();
+        let mut connections = self.connections.borrow_mut();
+        let place = connections.vacant_entry();
+        // A shard would need 2^32 descriptors to reach the other end of this conversion.
+        let Ok(key) = u32::try_from(place.key()).map(ConnectionKey) else { return };
+        let connection =
+            Rc::new(Connection::new(number, key, encoding, transport, State::Anonymous { remote_address }, self.timers.millis(now)));
+        place.insert(connection.clone());
+        drop(connections);
+        self.queue(&connection, Prepared::raw(upgrade.response()));
+        self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
+        match (admitted, self.shared.options.auth_timeout) {
+            (Admitted::Known(reservation), _) => self.join(&connection, reservation),
+            (Admitted::Anonymous, Some(timeout)) => self.timers.auth_within(timeout, key, number),
+            // Nobody is let in without a token unless there is a time for it.
+            (Admitted::Anonymous, None) => {}
+        }
+        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection, early));
+    }
+
+    /// Makes a connection its user's: from now on it counts, can be found, and is greeted.
+    fn join(&self, connection: &Rc<Connection>, reservation: Reservation) {
+        let now = UnixMillis::now();
+        let user = reservation.user().clone();
+        let open = State::Open(Member { user: user.clone(), bills: Vec::new() });
+        let State::Anonymous { remote_address } = std::mem::replace(&mut *connection.state.borrow_mut(), open) else {
+            unreachable!("only an anonymous connection joins, see the callers")
+        };
+        let reference = ConnectionRef { number: connection.number, key: connection.key, shard: self.id };
+        let arrival = reservation.open(reference, Instant::now());
+        self.shared.statistics.connection_opened(arrival == connection_manager::Arrival::Reconnected);
+        self.counters.activity(now);
+        let base = &self.shared.options.base;
+        let id = ConnectionId { user, number: connection.number };
+        let greeting = outgoing::connected(
+            &id,
+            now.as_f64(),
+            base.heartbeat_interval.as_millis() as f64,
+            base.max_payload as f64,
+        );
+        self.deliver(connection, &Prepared::text(greeting), Priority::Normal);
+        if self.shared.host.listens(EventKind::Connection) {
+            self.shared.host.emit(Event::Connection { id, remote_address: remote_address.into() });
+        }
+    }
+}
+
+/// Writes the refusal, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
+async fn refuse(transport: &Transport, rejection: &Rejection) -> std::io::Result<()> {
+    let response = rejection.response();
+    let mut rest = response.as_slice();
+    while !rest.is_empty() {
+        std::future::poll_fn(|cx| transport.poll_writable(cx)).await?;
+        match transport.try_write(&[std::io::IoSlice::new(rest)]) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    transport.shutdown_write();
+    let mut sink = [0; 512];
+    while std::future::poll_fn(|cx| transport.poll_read(cx, &mut sink)).await? > 0 {}
+    Ok(())
+}

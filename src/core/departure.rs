@@ -1,0 +1,144 @@
+//! How connections go: closed by us, closed by the peer, lost, cut, or drained at shutdown.
+//!
+//! A connection departs once: it leaves every table at the moment its end is decided, not when the socket
+//! follows, so that what the getters say agrees with what the peer has been told. Runs on the shard's thread.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use crate::core::connection::{Connection, State};
+use crate::core::host::{Ending, Event, EventKind};
+use crate::core::outgoing;
+use crate::core::shard::Shard;
+use crate::core::subscription_manager::Change;
+use crate::error::CloseReason;
+use crate::monitoring::statistics_collector::UnixMillis;
+use crate::transport::assembler::PeerClose;
+use crate::transport::prepared::Prepared;
+use crate::types::{BillId, Priority};
+
+/// How long a peer may take to complete the closing handshake and the end of the stream.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an empty close frame means (RFC 6455 §7.1.5).
+const NO_STATUS_RECEIVED: u16 = 1005;
+
+impl Shard {
+    /// Sends a close frame and waits for the peer's.
+    pub(super) fn close(&self, connection: &Rc<Connection>, reason: CloseReason) {
+        if !connection.is_listening() {
+            return;
+        }
+        debug!(connection = connection.number.0, code = reason.code(), "closing");
+        let discarded = match reason {
+            CloseReason::SlowConsumer => connection.outbox.borrow_mut().discard(),
+            _ => u32::try_from(connection.outbox.borrow_mut().take_batch().len()).unwrap_or(u32::MAX),
+        };
+        self.counters.dropped(discarded);
+        let next = State::after_closing(reason);
+        self.depart(connection, next, &Ending::ByUs(reason));
+        self.queue(connection, Prepared::close(reason.code(), reason.text()));
+        self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
+        connection.wake();
+    }
+
+    /// The peer broke the protocol: a close frame, and nothing it sends is understood any more.
+    pub(super) fn fault(&self, connection: &Rc<Connection>, reason: CloseReason) {
+        if connection.is_listening() {
+            self.close(connection, reason);
+        } else {
+            self.finish(connection);
+        }
+    }
+
+    /// The peer sent a close frame: it is answered with the same code and reason, unless it answers ours.
+    pub(super) fn peer_closed(&self, connection: &Rc<Connection>, close: Option<PeerClose<'_>>) {
+        if !connection.is_listening() {
+            self.finish(connection);
+            return;
+        }
+        let discarded = connection.outbox.borrow_mut().take_batch().len();
+        self.counters.dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+        let (frame, code, reason) = match close {
+            Some(PeerClose { code, reason }) => (Prepared::close(code, reason), code, reason.to_owned()),
+            None => (Prepared::close_empty(), NO_STATUS_RECEIVED, String::new()),
+        };
+        self.depart(connection, State::Finishing { end_sent: false }, &Ending::ByPeer { code, reason });
+        self.queue(connection, frame);
+        self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
+        connection.wake();
+    }
+
+    /// Ends the connection without a close frame.
+    pub(super) fn cut(&self, connection: &Rc<Connection>) {
+        self.depart(connection, State::Cut, &Ending::Lost);
+        connection.wake();
+    }
+
+    /// The stream of a connection has ended; called once, by its task, as the last thing.
+    pub(super) fn retire(&self, connection: &Rc<Connection>, ending: Ending) {
+        self.depart(connection, State::Cut, &ending);
+        let discarded = connection.outbox.borrow_mut().discard();
+        self.counters.dropped(discarded);
+        let mut connections = self.connections.borrow_mut();
+        connections.try_remove(connection.key.0 as usize);
+        if connections.capacity() > 1024 && connections.len() * 4 < connections.capacity() {
+            connections.shrink_to_fit();
+        }
+        if self.is_draining() {
+            self.timers.interrupt();
+        }
+    }
+
+    /// Everything published has been queued: the batches, the announcement and the close frame follow.
+    pub(super) fn say_goodbye(&self) {
+        let base = &self.shared.options.base;
+        let announcement =
+            Prepared::text(outgoing::server_shutdown(UnixMillis::now().as_f64(), base.reconnect_delay.as_millis() as f64));
+        for connection in self.all_connections() {
+            self.flush_batch(&connection);
+            if connection.is_open() {
+                self.deliver(&connection, &announcement, Priority::Immediate);
+            }
+            self.close(&connection, CloseReason::Shutdown);
+        }
+        self.envelopes.borrow_mut().forget();
+    }
+
+    pub(super) fn cut_everybody(&self) {
+        for connection in self.all_connections() {
+            connection.abort();
+            self.cut(&connection);
+        }
+    }
+
+    /// Nothing more is expected but the end of the stream.
+    fn finish(&self, connection: &Rc<Connection>) {
+        let mut state = connection.state.borrow_mut();
+        if !matches!(*state, State::Finishing { .. } | State::Cut) {
+            *state = State::Finishing { end_sent: false };
+        }
+        drop(state);
+        connection.wake();
+    }
+
+    /// Moves the connection to `next`; if it was open, takes it out of every table and tells of it.
+    fn depart(&self, connection: &Rc<Connection>, next: State, ending: &Ending) {
+        let before = std::mem::replace(&mut *connection.state.borrow_mut(), next);
+        let State::Open(member) = before else { return };
+        let changes: Vec<(BillId, Change)> = {
+            let mut topics = self.topics.borrow_mut();
+            member.bills.iter().map(|bill| (*bill, topics.unsubscribe(*bill, connection.key))).collect()
+        };
+        self.shared.interest.unsubscribe(&member.user, self.id, &changes);
+        self.shared.users.close(&member.user, connection.number, Instant::now());
+        self.shared.statistics.connection_closed();
+        if self.shared.host.listens(EventKind::Disconnection) {
+            let id = crate::types::ConnectionId { user: member.user, number: connection.number };
+            let event = Event::Disconnection { id, code: ending.code(), reason: ending.reason().to_owned() };
+            self.shared.host.emit(event);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What peers say and what they are answered: messages routed to the topic index, to hooks and to replies.
+//!
+//! The meaning of a message is decided purely in `message_handler`; here its actions are carried out. Runs on
+//! the shard's thread.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+use tracing::debug;
+
+use crate::core::connection::{Connection, State};
+use crate::core::host::{Event, EventKind, HookFault};
+use crate::core::message_handler::{self, Action, Context, Reply};
+use crate::core::outgoing;
+use crate::core::shard::Shard;
+use crate::core::subscription_manager::{Change, MAX_SUBSCRIPTIONS};
+use crate::error::CloseReason;
+use crate::monitoring::statistics_collector::UnixMillis;
+use crate::transport::assembler::Message;
+use crate::transport::prepared::Prepared;
+use crate::types::{BillId, Priority};
+
+impl Shard {
+    /// One message from a peer that is listened to.
+    pub(super) fn hear(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
+        match message {
+            Message::Text(text) => self.answer(connection, text.as_bytes()),
+            Message::Binary(bytes) => self.answer(connection, String::from_utf8_lossy(bytes).as_bytes()),
+            Message::Ping(payload) => {
+                let pong = Prepared::pong(payload);
+                connection.owe(pong.payload().len());
+                self.queue(connection, pong);
+            }
+            Message::Pong(_) => {
+                let mut pulse = connection.pulse.get();
+                pulse.is_awaited = false;
+                pulse.last_pong = self.timers.millis(std::time::Instant::now());
+                connection.pulse.set(pulse);
+            }
+            // The caller keeps close frames to itself: they change what it does next.
+            Message::Close(_) => {}
+        }
+    }
+
+    /// A reply of this service to one connection; it counts as what the peer owes us reading.
+    pub(super) fn reply(&self, connection: &Rc<Connection>, message: Arc<Prepared>, priority: Priority) {
+        connection.owe(message.payload().len());
+        if !self.deliver(connection, &message, priority) {
+            self.close(connection, CloseReason::SlowConsumer);
+        }
+    }
+
+    /// No `auth` message has come in time.
+    pub(super) fn auth_overdue(&self, connection: &Rc<Connection>) {
+        let is_anonymous = matches!(&*connection.state.borrow(), State::Anonymous { .. });
+        if is_anonymous {
+            self.close(connection, CloseReason::AuthenticationRequired);
+        }
+    }
+
+    fn answer(self: &Rc<Self>, connection: &Rc<Connection>, payload: &[u8]) {
+        let now = UnixMillis::now();
+        let (authenticated, followed) = match &*connection.state.borrow() {
+            State::Open(member) => (true, member.bills.len()),
+            _ => (false, 0),
+        };
+        let inbound = message_handler::handle(
+            payload,
+            &Context {
+                now_ms: now.as_f64(),
+                authenticated,
+                preference_hooks: self.shared.options.has_preferences,
+                subscription_room: MAX_SUBSCRIPTIONS.saturating_sub(followed),
+            },
+        );
+        self.counters.message(now, inbound.latency_ms);
+        for action in inbound.actions {
+            self.act(connection, action);
+        }
+    }
+
+    fn act(self: &Rc<Self>, connection: &Rc<Connection>, action: Action) {
+        match action {
+            Action::Reply(Reply { json, priority }) => {
+                self.reply(connection, Prepared::text(json.into_owned()), priority);
+            }
+            Action::Subscribe(bills) => self.subscribe(connection, &bills),
+            Action::Unsubscribe(bills) => self.unsubscribe(connection, &bills),
+            Action::Authenticate { token } => {
+                connection.hook_started();
+                tokio::task::spawn_local(self.clone().authenticate_message(connection.clone(), token));
+            }
+            Action::LoadPreferences => self.load_preferences(connection),
+            Action::SavePreferences(preferences) => self.save_preferences(connection, preferences),
+        }
+    }
+
+    fn subscribe(&self, connection: &Rc<Connection>, bills: &[BillId]) {
+        let mut state = connection.state.borrow_mut();
+        let State::Open(member) = &mut *state else { return };
+        let mut changes: SmallVec<[(BillId, Change); 1]> = SmallVec::new();
+        {
+            let mut topics = self.topics.borrow_mut();
+            for bill in bills {
+                let change = topics.subscribe(*bill, connection.key);
+                if change != Change::Nothing {
+                    member.bills.push(*bill);
+                    changes.push((*bill, change));
+                }
+            }
+        }
+        member.bills.shrink_to_fit();
+        self.shared.interest.subscribe(&member.user, self.id, &changes);
+        drop(state);
+        self.tell_subscriptions(connection, &changes, true);
+    }
+
+    fn unsubscribe(&self, connection: &Rc<Connection>, bills: &[BillId]) {
+        let mut state = connection.state.borrow_mut();
+        let State::Open(member) = &mut *state else { return };
+        let mut changes: SmallVec<[(BillId, Change); 1]> = SmallVec::new();
+        {
+            let mut topics = self.topics.borrow_mut();
+            for bill in bills {
+                let change = topics.unsubscribe(*bill, connection.key);
+                if change != Change::Nothing {
+                    changes.push((*bill, change));
+                }
+            }
+        }
+        match changes.as_slice() {
+            [] => {}
+            [(gone, _)] => member.bills.retain(|bill| bill != gone),
+            several => {
+                let gone: rustc_hash::FxHashSet<BillId> = several.iter().map(|(bill, _)| *bill).collect();
+                member.bills.retain(|bill| !gone.contains(bill));
+            }
+        }
+        self.shared.interest.unsubscribe(&member.user, self.id, &changes);
+        drop(state);
+        self.tell_subscriptions(connection, &changes, false);
+    }
+
+    fn tell_subscriptions(&self, connection: &Rc<Connection>, changes: &[(BillId, Change)], subscribed: bool) {
+        if changes.is_empty() || !self.shared.host.listens(EventKind::Subscription) {
+            return;
+        }
+        if let Some(id) = connection.id() {
+            let bills = changes.iter().map(|(bill, _)| *bill).collect();
+            self.shared.host.emit(Event::Subscription { id, bills, subscribed });
+        }
+    }
+
+    fn load_preferences(self: &Rc<Self>, connection: &Rc<Connection>) {
+        let Some(user) = connection.user() else { return };
+        let (answer, loaded) = oneshot::channel();
+        self.shared.host.load_preferences(&user, answer);
+        self.when_settled(connection, loaded, |result| match result {
+            Ok(preferences) => outgoing::preferences_loaded(&preferences, UnixMillis::now().as_f64()),
+            Err(fault) => {
+                debug!(?fault, "preferences were not loaded");
+                outgoing::error("Failed to get preferences")
+            }
+        });
+    }
+
+    fn save_preferences(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        preferences: serde_json::Map<String, serde_json::Value>,
+    ) {
+        let Some(user) = connection.user() else { return };
+        let (answer, saved) = oneshot::channel();
+        self.shared.host.save_preferences(&user, &preferences, answer);
+        self.when_settled(connection, saved, move |result| match result {
+            Ok(()) => outgoing::preferences_saved(preferences, UnixMillis::now().as_f64()),
+            Err(fault) => {
+                debug!(?fault, "preferences were not saved");
+                outgoing::error("Failed to update preferences")
+            }
+        });
+    }
+
+    /// Sends the reply that a hook's answer makes, or its absence within the time a hook has.
+    fn when_settled<T: 'static>(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        answer: oneshot::Receiver<Result<T, HookFault>>,
+        reply: impl FnOnce(Result<T, HookFault>) -> Vec<u8> + 'static,
+    ) {
+        connection.hook_started();
+        let (shard, connection) = (self.clone(), connection.clone());
+        tokio::task::spawn_local(async move {
+            let settled = shard.hook_answer(answer).await;
+            connection.hook_settled();
+            if connection.is_open() {
+                shard.reply(&connection, Prepared::text(reply(settled)), Priority::Normal);
+                shard.flush_staged();
+            }
+        });
+    }
+}

@@ -1,0 +1,214 @@
+//! What is sent to many: publishes carried out on one shard, batches, and one write per connection and turn.
+//!
+//! A message is encoded once; a connection gets a reference. What is queued during a turn leaves at its end in
+//! one write per connection. Runs on the shard's thread.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::core::connection::Connection;
+use crate::core::host::{Event, EventKind, SlowConsumerPolicy};
+use crate::core::operation_queue_manager::{Operation, Target};
+use crate::core::outbox::Room;
+use crate::core::service_options::Batching;
+use crate::core::shard::Shard;
+use crate::error::CloseReason;
+use crate::transport::prepared::{Encoding, Prepared};
+use crate::types::{ConnectionKey, Priority};
+
+impl Shard {
+    /// Queues one publish at every connection it is for. The turn's end writes it.
+    pub(super) fn carry_out(&self, operation: &Operation) {
+        let mut exhausted = Vec::new();
+        let mut deliver = |connection: &Rc<Connection>| {
+            if !self.deliver(connection, &operation.message, operation.priority) {
+                exhausted.push(connection.clone());
+            }
+        };
+        match &operation.target {
+            Target::Bill(bill) => {
+                let connections = self.connections.borrow();
+                for key in self.topics.borrow().subscribers(*bill) {
+                    if let Some(connection) = connections.get(key.0 as usize) {
+                        deliver(connection);
+                    }
+                }
+            }
+            Target::Connections(references) => {
+                for reference in references.iter().filter(|reference| reference.shard == self.id) {
+                    if let Some(connection) = self.connection_numbered(reference.key, reference.number) {
+                        deliver(&connection);
+                    }
+                }
+            }
+            Target::Everybody => {
+                let connections = self.connections.borrow();
+                connections.iter().filter(|(_, connection)| connection.is_open()).for_each(|(_, one)| deliver(one));
+            }
+        }
+        // Closing changes the tables that were walked above.
+        for connection in exhausted {
+            self.drop_slow_consumer(&connection);
+        }
+    }
+
+    /// Queues a message at an open connection: in its batch, or as a frame that the turn's end writes. `false` if
+    /// the connection is at its bound and has to go.
+    pub(super) fn deliver(&self, connection: &Rc<Connection>, message: &Arc<Prepared>, priority: Priority) -> bool {
+        if !connection.is_listening() {
+            return true;
+        }
+        let runtime = self.runtime.get();
+        let is_batched = priority == Priority::Normal && runtime.batch_size > 1 && !runtime.batch_delay.is_zero();
+        let size = if is_batched { message.payload().len() } else { self.wire_size(connection, message) };
+        match self.make_room(connection, size) {
+            Room::Exhausted => return false,
+            Room::Refused => {
+                self.note_slow(connection, 1);
+                return true;
+            }
+            Room::Fits { dropped: 0 } => {}
+            Room::Fits { dropped } => self.note_slow(connection, dropped),
+        }
+        if !is_batched {
+            self.queue(connection, message.clone());
+            return true;
+        }
+        let mut outbox = connection.outbox.borrow_mut();
+        let batch = outbox.batch();
+        let waiting = outbox.wait(message.clone());
+        drop(outbox);
+        if waiting >= runtime.batch_size {
+            self.flush_batch(connection);
+        } else if waiting == 1 {
+            self.timers.flush_in(runtime.batch_delay, connection.key, batch);
+        }
+        true
+    }
+
+    /// Ends a batch: what waited is due now.
+    pub(super) fn flush_batch(&self, connection: &Rc<Connection>) {
+        let batch = connection.outbox.borrow_mut().take_batch();
+        match self.shared.options.batching {
+            Batching::Envelope => {
+                let envelope = self.envelopes.borrow_mut().join(batch);
+                if let Some(envelope) = envelope {
+                    self.queue(connection, envelope);
+                }
+            }
+            Batching::Frames => batch.into_iter().for_each(|message| self.queue(connection, message)),
+        }
+    }
+
+    pub(super) fn flush_batches(&self) {
+        for connection in self.all_connections() {
+            self.flush_batch(&connection);
+        }
+        self.envelopes.borrow_mut().forget();
+    }
+
+    /// Makes a message due, past the bound: for control frames and for what was counted already.
+    pub(super) fn queue(&self, connection: &Rc<Connection>, message: Arc<Prepared>) {
+        let encoding = self.encoding_for(connection, &message);
+        connection.outbox.borrow_mut().queue(message, encoding, &mut self.deflaters.borrow_mut());
+        self.stage(connection);
+    }
+
+    /// Puts the connection on the list of those that are written to at the end of the turn.
+    fn stage(&self, connection: &Rc<Connection>) {
+        if !connection.is_staged.replace(true) {
+            self.staged.borrow_mut().push(connection.key);
+        }
+    }
+
+    /// One write for each connection that something was queued for in this turn.
+    pub(super) fn flush_staged(&self) {
+        let staged: Vec<ConnectionKey> = std::mem::take(&mut *self.staged.borrow_mut());
+        let mut deflaters = self.deflaters.borrow_mut();
+        for key in &staged {
+            if let Some(connection) = self.connection(*key) {
+                connection.is_staged.set(false);
+                connection.flush(&mut deflaters);
+            }
+        }
+        let mut spare = staged;
+        spare.clear();
+        // The list keeps its room for the next turn, but not the room of an exceptional one.
+        if spare.capacity() <= 16_384 {
+            *self.staged.borrow_mut() = spare;
+        }
+    }
+
+    /// Pings whoever answered the last ping, cuts whoever did not.
+    pub(super) fn beat(&self, now: Instant) {
+        let interval = self.shared.options.base.heartbeat_interval;
+        let stale = u32::try_from(self.shared.options.base.stale_connection_threshold.as_millis()).unwrap_or(u32::MAX);
+        while let Some((due, (key, number))) = self.timers.due_heartbeat(now) {
+            let Some(connection) = self.connection_numbered(key, number) else { continue };
+            if !connection.is_listening() {
+                continue;
+            }
+            let mut pulse = connection.pulse.get();
+            let silent = self.timers.millis(now).wrapping_sub(pulse.last_pong);
+            // If we are late ourselves (the process was stopped, the machine slept), the pong may lie unread in
+            // the socket: nobody is judged by a beat we missed.
+            let is_late = now.saturating_duration_since(due) > interval / 2;
+            if !is_late && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale))) {
+                tracing::debug!(connection = number.0, "no pong in time");
+                self.cut(&connection);
+                continue;
+            }
+            pulse.is_awaited = true;
+            connection.pulse.set(pulse);
+            self.queue(&connection, Prepared::ping());
+            self.timers.beat_in(interval, key, number);
+        }
+    }
+
+    fn drop_slow_consumer(&self, connection: &Rc<Connection>) {
+        self.tell_slow(connection, SlowConsumerPolicy::Close);
+        self.close(connection, CloseReason::SlowConsumer);
+    }
+
+    /// Counts messages that the policy has dropped, and tells of it.
+    fn note_slow(&self, connection: &Rc<Connection>, dropped: u32) {
+        self.counters.dropped(dropped);
+        // Told at the first drop of a row, not at each: a stuck peer must not flood the application.
+        if connection.outbox.borrow().dropped() == dropped {
+            self.tell_slow(connection, self.shared.options.backpressure.policy);
+        }
+    }
+
+    fn tell_slow(&self, connection: &Rc<Connection>, action: SlowConsumerPolicy) {
+        let pending_bytes = connection.outbox.borrow().bytes();
+        tracing::warn!(connection = connection.number.0, pending_bytes, action = action.as_str(), "slow consumer");
+        if self.shared.host.listens(EventKind::SlowConsumer)
+            && let Some(id) = connection.id()
+        {
+            self.shared.host.emit(Event::SlowConsumer { id, pending_bytes, action });
+        }
+    }
+
+    /// Room for `size` more bytes. A burst within one turn is not slowness: what is due is written first.
+    fn make_room(&self, connection: &Rc<Connection>, size: usize) -> Room {
+        let limit = self.shared.options.backpressure;
+        if connection.outbox.borrow().bytes() + size > limit.max_bytes {
+            if connection.outbox.borrow().is_waiting() && connection.outbox.borrow().bytes() > limit.max_bytes / 2 {
+                self.flush_batch(connection);
+            }
+            connection.flush(&mut self.deflaters.borrow_mut());
+        }
+        connection.outbox.borrow_mut().make_room(size, limit)
+    }
+
+    fn wire_size(&self, connection: &Connection, message: &Prepared) -> usize {
+        let encoding = self.encoding_for(connection, message);
+        message.frame(encoding, 0, &mut self.deflaters.borrow_mut()).len()
+    }
+
+    fn encoding_for(&self, connection: &Connection, message: &Prepared) -> Encoding {
+        let is_worth_it = message.is_data() && message.payload().len() >= self.runtime.get().compression_threshold;
+        if is_worth_it { connection.encoding } else { Encoding::Plain }
+    }
+}

@@ -1,0 +1,140 @@
+//! The application as the core sees it: who hears events and who answers hooks.
+//!
+//! Implemented by the binding for Node.js and by the Rust tests. Called on shard threads; must not block.
+
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use crate::error::{CloseReason, Error};
+use crate::types::{BillId, ConnectionId, UserId};
+
+/// What the service tells. Built only for kinds somebody listens to, errors excepted.
+#[derive(Debug)]
+pub enum Event {
+    Connection { id: ConnectionId, remote_address: String },
+    Disconnection { id: ConnectionId, code: u16, reason: String },
+    Error(Error),
+    SlowConsumer { id: ConnectionId, pending_bytes: usize, action: SlowConsumerPolicy },
+    StateChange(LifecycleState),
+    Subscription { id: ConnectionId, bills: Vec<BillId>, subscribed: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    Connection,
+    Disconnection,
+    Error,
+    SlowConsumer,
+    StateChange,
+    Subscription,
+}
+
+/// Where a service is in its life. Moved in one place only, `websocket_service`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifecycleState {
+    Stopped,
+    Running,
+    Stopping,
+}
+
+impl LifecycleState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What happens to a connection that does not read fast enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumerPolicy {
+    /// Ended with [`CloseReason::SlowConsumer`].
+    #[default]
+    Close,
+    /// Its oldest waiting messages are dropped.
+    DropOldest,
+    /// The new message is dropped.
+    DropNewest,
+}
+
+impl SlowConsumerPolicy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Close => "close",
+            Self::DropOldest => "drop-oldest",
+            Self::DropNewest => "drop-newest",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Close, Self::DropOldest, Self::DropNewest].into_iter().find(|policy| policy.as_str() == name)
+    }
+}
+
+/// Why a hook gave no answer. Never carries what the application threw to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookFault {
+    /// It threw or rejected, with this message.
+    Failed(String),
+    /// It did not settle in time, or the application went away.
+    TimedOut,
+}
+
+pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
+
+/// Every method is called on a shard's thread, returns at once, and may be called at any time until the
+/// last shard has been joined. An [`Answer`] that is dropped counts as [`HookFault::TimedOut`].
+pub trait Host: Send + Sync + 'static {
+    fn listens(&self, kind: EventKind) -> bool;
+    fn emit(&self, event: Event);
+    fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>);
+    fn load_preferences(&self, user: &UserId, answer: Answer<Value>);
+    fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>);
+}
+
+/// The close code a peer never sends and never receives: the connection ended without a close frame (RFC 6455 §7.1.5).
+pub const ABNORMAL_CLOSURE: u16 = 1006;
+
+impl Event {
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Connection { .. } => EventKind::Connection,
+            Self::Disconnection { .. } => EventKind::Disconnection,
+            Self::Error(_) => EventKind::Error,
+            Self::SlowConsumer { .. } => EventKind::SlowConsumer,
+            Self::StateChange(_) => EventKind::StateChange,
+            Self::Subscription { .. } => EventKind::Subscription,
+        }
+    }
+}
+
+/// How a connection ended, for the `disconnection` event and the counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The peer sent a close frame.
+    ByPeer { code: u16, reason: String },
+    /// We sent one.
+    ByUs(CloseReason),
+    /// The stream ended, failed or was cut without one.
+    Lost,
+}
+
+impl Ending {
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::ByPeer { code, .. } => *code,
+            Self::ByUs(reason) => reason.code(),
+            Self::Lost => ABNORMAL_CLOSURE,
+        }
+    }
+
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::ByPeer { reason, .. } => reason,
+            Self::ByUs(reason) => reason.text(),
+            Self::Lost => "",
+        }
+    }
+}

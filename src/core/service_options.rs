@@ -1,0 +1,85 @@
+//! What a service is built with, parsed: values that cannot be wrong any more.
+//!
+//! The binding makes it from the caller's options; Rust callers fill it in. Read-only once a service runs.
+
+use std::time::Duration;
+
+use crate::config::{BaseConfig, RuntimeValues};
+use crate::core::outbox::Backpressure;
+use crate::core::subscription_manager::ShardSet;
+use crate::transport::deflate;
+use crate::transport::handshake;
+
+pub use crate::core::host::SlowConsumerPolicy;
+
+/// How messages that wait together are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Batching {
+    /// In one message `{"type":"batch","messages":[…]}`.
+    #[default]
+    Envelope,
+    /// At the same time, but each in a frame of its own.
+    Frames,
+}
+
+impl Batching {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Envelope => "envelope",
+            Self::Frames => "frames",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Envelope, Self::Frames].into_iter().find(|batching| batching.as_str() == name)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct ServiceOptions {
+    pub handshake: handshake::Policy,
+    pub trust_proxy: handshake::TrustProxy,
+    pub base: BaseConfig,
+    pub runtime: RuntimeValues,
+    pub batching: Batching,
+    pub backpressure: Backpressure,
+    /// Bytes of publishes one shard may have waiting.
+    pub max_queue_bytes: usize,
+    pub threads: usize,
+    /// Whether the host answers `lookup_user`; without it every valid token is let in.
+    pub has_lookup: bool,
+    pub lookup_timeout: Duration,
+    /// How long a connection without a token may take to send one; `None` refuses it at the handshake.
+    pub auth_timeout: Option<Duration>,
+    /// Whether the host loads and stores preferences.
+    pub has_preferences: bool,
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self {
+            handshake: handshake::Policy {
+                path: "/ws".into(),
+                deflate: Some(deflate::Policy::SERVICE),
+                origins: handshake::Origins::Any,
+            },
+            trust_proxy: handshake::TrustProxy::default(),
+            base: BaseConfig::default(),
+            runtime: RuntimeValues::default(),
+            batching: Batching::default(),
+            backpressure: Backpressure { max_bytes: 1024 * 1024, policy: SlowConsumerPolicy::default() },
+            max_queue_bytes: 64 * 1024 * 1024,
+            threads: default_threads(),
+            has_lookup: false,
+            lookup_timeout: Duration::from_secs(5),
+            auth_timeout: None,
+            has_preferences: false,
+        }
+    }
+}
+
+/// One core is left to JavaScript.
+pub fn default_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_sub(1).clamp(1, ShardSet::CAPACITY)
+}

@@ -1,0 +1,285 @@
+//! A thread and all it owns: connections, their topic index, buffers, timers. Commands come in, events go out.
+//!
+//! Everything here runs on the shard's own thread, in one tokio current-thread runtime; others hold a
+//! [`ShardHandle`]. The shard's further methods are in `admission` (how connections come), `dialogue` (what
+//! peers say), `fan_out` (what is sent to many) and `departure` (how connections go).
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::runtime;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::LocalSet;
+use tracing::{debug, warn};
+
+use crate::config::RuntimeValues;
+use crate::core::admission::Arrival;
+use crate::core::connection::Connection;
+use crate::core::operation_queue_manager::OperationQueue;
+use crate::core::outbox::Envelopes;
+use crate::core::subscription_manager::TopicIndex;
+use crate::core::timers::Timers;
+use crate::core::websocket_service::Shared;
+use crate::monitoring::statistics_collector::ShardCounters;
+use crate::transport::assembler::Limits;
+use crate::transport::deflate::{Deflaters, Inflater};
+use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
+
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How many publishes are carried out before connections get their turn.
+const OPERATIONS_PER_TURN: usize = 128;
+
+const COMMANDS_PER_TURN: usize = 64;
+
+/// Data frames of one message. Fragments cost no memory, but an endless row of them costs time.
+const MAX_FRAGMENTS: u32 = 16_384;
+
+/// Bookkeeping: never dropped, never counted against the bound of publishes.
+pub enum Command {
+    /// A socket that asks for an upgrade.
+    Accept(Box<Arrival>),
+    /// Empty caches and buffers; connections stay.
+    ClearBuffers,
+    /// Write what was published, say goodbye, end when everybody has gone or at the deadline.
+    Drain { deadline: Instant },
+    /// The runtime configuration has changed.
+    Reconfigure(RuntimeValues),
+}
+
+/// What others hold of a shard. Dropping it without a [`Command::Drain`] ends the shard at once.
+pub struct ShardHandle {
+    pub id: ShardId,
+    commands: mpsc::UnboundedSender<Command>,
+    pub operations: Arc<OperationQueue>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    Draining { deadline: Instant },
+}
+
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) counters: Arc<ShardCounters>,
+    pub(super) runtime: Cell<RuntimeValues>,
+    pub(super) limits: Limits,
+    pub(super) phase: Cell<Phase>,
+    pub(super) connections: RefCell<Slab<Rc<Connection>>>,
+    pub(super) topics: RefCell<TopicIndex>,
+    pub(super) timers: Timers,
+    pub(super) staged: RefCell<Vec<ConnectionKey>>,
+    pub(super) admissions: Cell<usize>,
+    /// Told once, when draining begins.
+    pub(super) draining: Notify,
+    // Shared by all connections, so that an idle one holds no buffer.
+    pub(super) read_buffer: RefCell<Box<[u8]>>,
+    pub(super) inflater: RefCell<Inflater>,
+    pub(super) deflaters: RefCell<Deflaters>,
+    pub(super) envelopes: RefCell<Envelopes>,
+}
+
+impl ShardHandle {
+    /// Starts the thread. Its runtime is built here, so that a system that refuses one is the caller's error.
+    pub fn spawn(id: ShardId, shared: Arc<Shared>) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let operations = Arc::new(OperationQueue::new(shared.options.max_queue_bytes));
+        let thread = std::thread::Builder::new().name(format!("carillon-{}", id.0)).spawn({
+            let operations = operations.clone();
+            let dispatch = shared.dispatch.clone();
+            move || {
+                let _log = tracing::dispatcher::set_default(&dispatch);
+                let tasks = LocalSet::new();
+                tasks.block_on(&runtime, async move { Rc::new(Shard::new(id, shared)).run(inbox, &operations).await });
+            }
+        })?;
+        Ok(Self { id, commands, operations, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// `false` if the shard has ended.
+    pub fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// Waits for the thread to end. Whoever comes second waits as long.
+    pub fn join(&self) {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take()
+            && thread.join().is_err()
+        {
+            warn!(shard = self.id.0, "a shard ended by a panic");
+        }
+    }
+}
+
+impl Shard {
+    fn new(id: ShardId, shared: Arc<Shared>) -> Self {
+        Self {
+            id,
+            counters: shared.statistics.shard(usize::from(id.0)),
+            runtime: Cell::new(shared.runtime.values()),
+            limits: Limits { max_message: shared.options.base.max_payload, max_fragments: MAX_FRAGMENTS },
+            phase: Cell::new(Phase::Serving),
+            connections: RefCell::default(),
+            topics: RefCell::default(),
+            timers: Timers::new(Instant::now()),
+            staged: RefCell::default(),
+            admissions: Cell::new(0),
+            draining: Notify::new(),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
+            inflater: RefCell::default(),
+            deflaters: RefCell::default(),
+            envelopes: RefCell::default(),
+            shared,
+        }
+    }
+
+    async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<Command>, operations: &OperationQueue) {
+        debug!(shard = self.id.0, "shard started");
+        let mut commands = Vec::new();
+        while !self.is_done() {
+            let due = self.next_deadline();
+            tokio::select! {
+                biased;
+                count = inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
+                    if count == 0 {
+                        // Every handle is gone: nobody can ask us to drain any more.
+                        self.begin_draining(operations, Instant::now());
+                    }
+                    for command in commands.drain(..) {
+                        self.obey(command, operations);
+                    }
+                }
+                () = operations.filled() => self.take_operations(operations),
+                () = self.timers.until(due) => self.act_on_time(Instant::now()),
+            }
+            self.flush_staged();
+            // Without this a full inbox would keep connections from being read.
+            tokio::task::yield_now().await;
+        }
+        debug!(shard = self.id.0, "shard ended");
+    }
+
+    fn obey(self: &Rc<Self>, command: Command, operations: &OperationQueue) {
+        match command {
+            Command::Accept(arrival) => {
+                tokio::task::spawn_local(self.clone().admit(*arrival));
+            }
+            Command::ClearBuffers => self.clear_buffers(),
+            Command::Drain { deadline } => self.begin_draining(operations, deadline),
+            Command::Reconfigure(values) => self.reconfigure(values),
+        }
+    }
+
+    fn take_operations(&self, operations: &OperationQueue) {
+        let mut taken = Vec::new();
+        operations.take(OPERATIONS_PER_TURN, &mut taken);
+        for operation in &taken {
+            self.carry_out(operation);
+        }
+    }
+
+    fn reconfigure(&self, values: RuntimeValues) {
+        let before = self.runtime.replace(values);
+        if values.batch_delay != before.batch_delay || values.batch_size < before.batch_size {
+            // What waits was promised to the old setting; sending it early is never wrong.
+            self.flush_batches();
+        }
+    }
+
+    fn clear_buffers(&self) {
+        for connection in self.all_connections() {
+            let discarded = connection.outbox.borrow_mut().take_batch().len();
+            self.counters.dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+        }
+        self.envelopes.borrow_mut().forget();
+    }
+
+    fn begin_draining(&self, operations: &OperationQueue, deadline: Instant) {
+        // A second order can only bring the end nearer: the process is going.
+        let deadline = match self.phase.get() {
+            Phase::Draining { deadline: earlier } => earlier.min(deadline),
+            Phase::Serving => {
+                while !operations.is_empty() {
+                    self.take_operations(operations);
+                    self.flush_staged();
+                }
+                self.say_goodbye();
+                deadline
+            }
+        };
+        self.phase.set(Phase::Draining { deadline });
+        self.draining.notify_waiters();
+        if deadline <= Instant::now() {
+            self.cut_everybody();
+        }
+    }
+
+    fn act_on_time(self: &Rc<Self>, now: Instant) {
+        if let Phase::Draining { deadline } = self.phase.get()
+            && now >= deadline
+        {
+            self.cut_everybody();
+        }
+        while let Some((key, batch)) = self.timers.due_flush(now) {
+            if let Some(connection) = self.connection(key)
+                && connection.outbox.borrow().batch() == batch
+            {
+                self.flush_batch(&connection);
+            }
+        }
+        self.envelopes.borrow_mut().forget();
+        self.beat(now);
+        while let Some((key, number)) = self.timers.due_linger(now) {
+            if let Some(connection) = self.connection_numbered(key, number) {
+                self.cut(&connection);
+            }
+        }
+        while let Some((key, number)) = self.timers.due_auth(now) {
+            if let Some(connection) = self.connection_numbered(key, number) {
+                self.auth_overdue(&connection);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let drain = match self.phase.get() {
+            // Past the deadline there is nothing to wait for but the tasks that were cut.
+            Phase::Draining { deadline } => Some(deadline.max(Instant::now() + Duration::from_millis(10))),
+            Phase::Serving => None,
+        };
+        [self.timers.next(), drain].into_iter().flatten().min()
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.phase.get(), Phase::Draining { .. })
+            && self.connections.borrow().is_empty()
+            && self.admissions.get() == 0
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.phase.get(), Phase::Draining { .. })
+    }
+
+    pub(super) fn connection(&self, key: ConnectionKey) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(key.0 as usize).cloned()
+    }
+
+    /// The connection, unless another has taken its place.
+    pub(super) fn connection_numbered(&self, key: ConnectionKey, number: ConnectionNumber) -> Option<Rc<Connection>> {
+        self.connection(key).filter(|connection| connection.number == number)
+    }
+
+    pub(super) fn all_connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().iter().map(|(_, connection)| connection.clone()).collect()
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything a shard has to do at a time: batches, heartbeats, closing handshakes, missing `auth` messages.
+//!
+//! Owned by a shard. One sleep covers all; whoever adds an earlier deadline wakes it.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::core::deadlines::Deadlines;
+use crate::types::{ConnectionKey, ConnectionNumber};
+
+type Identified = (ConnectionKey, ConnectionNumber);
+
+pub struct Timers {
+    started: Instant,
+    /// With the batch the deadline is for. A batch that left early is recognised by it; should another connection
+    /// have taken the place, its batch leaves a little early, which harms nobody.
+    flushes: RefCell<Deadlines<(ConnectionKey, u8)>>,
+    heartbeats: RefCell<Deadlines<Identified>>,
+    lingers: RefCell<Deadlines<Identified>>,
+    auths: RefCell<Deadlines<Identified>>,
+    /// What the current sleep waits for.
+    armed: Cell<Option<Instant>>,
+    changed: Notify,
+}
+
+impl Timers {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            flushes: RefCell::default(),
+            heartbeats: RefCell::default(),
+            lingers: RefCell::default(),
+            auths: RefCell::default(),
+            armed: Cell::new(None),
+            changed: Notify::new(),
+        }
+    }
+
+    pub fn flush_in(&self, delay: Duration, key: ConnectionKey, batch: u8) {
+        self.add(&self.flushes, delay, (key, batch));
+    }
+
+    pub fn beat_in(&self, delay: Duration, key: ConnectionKey, number: ConnectionNumber) {
+        self.add(&self.heartbeats, delay, (key, number));
+    }
+
+    pub fn linger_for(&self, delay: Duration, key: ConnectionKey, number: ConnectionNumber) {
+        self.add(&self.lingers, delay, (key, number));
+    }
+
+    pub fn auth_within(&self, delay: Duration, key: ConnectionKey, number: ConnectionNumber) {
+        self.add(&self.auths, delay, (key, number));
+    }
+
+    pub fn due_flush(&self, now: Instant) -> Option<(ConnectionKey, u8)> {
+        self.flushes.borrow_mut().pop_due(now).map(|(_, entry)| entry)
+    }
+
+    /// With the moment it was due at.
+    pub fn due_heartbeat(&self, now: Instant) -> Option<(Instant, Identified)> {
+        self.heartbeats.borrow_mut().pop_due(now)
+    }
+
+    pub fn due_linger(&self, now: Instant) -> Option<Identified> {
+        self.lingers.borrow_mut().pop_due(now).map(|(_, entry)| entry)
+    }
+
+    pub fn due_auth(&self, now: Instant) -> Option<Identified> {
+        self.auths.borrow_mut().pop_due(now).map(|(_, entry)| entry)
+    }
+
+    /// The earliest deadline of all.
+    pub fn next(&self) -> Option<Instant> {
+        [
+            self.flushes.borrow().next(),
+            self.heartbeats.borrow().next(),
+            self.lingers.borrow().next(),
+            self.auths.borrow().next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Sleeps until `due`, or until something changed that may be due earlier.
+    pub async fn until(&self, due: Option<Instant>) {
+        self.armed.set(due);
+        match due {
+            Some(due) => {
+                tokio::select! {
+                    () = tokio::time::sleep_until(due.into()) => {}
+                    () = self.changed.notified() => {}
+                }
+            }
+            None => self.changed.notified().await,
+        }
+    }
+
+    /// Makes the shard look at its state again.
+    pub fn interrupt(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Milliseconds since the shard began; wraps after 49 days, so only differences mean anything.
+    pub fn millis(&self, now: Instant) -> u32 {
+        // Truncation is the wrapping.
+        now.saturating_duration_since(self.started).as_millis() as u32
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.flushes.borrow().heap_bytes()
+            + self.heartbeats.borrow().heap_bytes()
+            + self.lingers.borrow().heap_bytes()
+            + self.auths.borrow().heap_bytes()
+    }
+
+    fn add<T>(&self, deadlines: &RefCell<Deadlines<T>>, delay: Duration, entry: T) {
+        let now = Instant::now();
+        deadlines.borrow_mut().push(now, delay, entry);
+        if self.armed.get().is_none_or(|armed| now + delay < armed) {
+            self.changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The orchestrator: lifecycle, shards, publishing, and the answers to getters.
+//!
+//! One per service object, for as long as that lives; a run from `start` to the end of `shutdown` has tables and
+//! shards of its own. Called on the application's thread; never waits for a shard.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tracing::{Dispatch, info, warn};
+
+use crate::config::{RuntimeConfig, RuntimeValues};
+use crate::core::admission::Arrival;
+use crate::core::authenticator::TokenVerifier;
+use crate::core::connection_manager::ConnectionManager;
+use crate::core::host::{Event, EventKind, Host, LifecycleState};
+use crate::core::operation_queue_manager::{Operation, Target};
+use crate::core::outgoing;
+use crate::core::service_options::ServiceOptions;
+use crate::core::shard::{Command, ShardHandle};
+use crate::core::subscription_manager::{Interest, ShardSet};
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
+use crate::transport::prepared::Prepared;
+use crate::types::{BillId, Priority, ShardId, UserId};
+use crate::utils::LruCache;
+
+/// What all shards of one run share: read-only values, and tables that each hide their lock.
+pub struct Shared {
+    pub options: ServiceOptions,
+    pub runtime: Arc<RuntimeConfig>,
+    pub host: Arc<dyn Host>,
+    pub users: Arc<ConnectionManager>,
+    pub interest: Interest,
+    pub statistics: Arc<StatisticsCollector>,
+    /// Where the run's log lines go; set as the default of every shard's thread.
+    pub dispatch: Dispatch,
+    verifier: RwLock<Arc<TokenVerifier>>,
+}
+
+pub struct WebSocketService {
+    host: Arc<dyn Host>,
+    statistics: Arc<StatisticsCollector>,
+    runtime: Arc<RuntimeConfig>,
+    life: Mutex<Life>,
+    /// Bill updates let through lately.
+    dedupe: Mutex<LruCache<UpdateKey, ()>>,
+    hashers: [RandomState; 2],
+    /// Set from the first refused publish until a queue has room again.
+    is_overloaded: AtomicBool,
+    created: Instant,
+}
+
+/// A bill and two independent hashes of the update's text: equal for equal content only.
+type UpdateKey = (BillId, u64, u64);
+
+enum Life {
+    Stopped,
+    Running(Arc<Run>),
+    /// The thread waits for the shards to end.
+    Stopping(Arc<Run>, Option<JoinHandle<()>>),
+}
+
+struct Run {
+    shared: Arc<Shared>,
+    shards: Vec<ShardHandle>,
+    next_shard: AtomicUsize,
+}
+
+/// Counts for `getStats()` that are not in the statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub users: usize,
+    pub bills: usize,
+    pub subscribed_users: usize,
+    /// Pairs of a bill and a user.
+    pub subscriptions: usize,
+    pub queue_depth: usize,
+    pub queue_bytes: usize,
+    pub dedupe_entries: usize,
+}
+
+impl Shared {
+    pub fn verifier(&self) -> Arc<TokenVerifier> {
+        self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl WebSocketService {
+    /// `max_latency_samples` is the one option that counters need before the first run.
+    pub fn new(host: Arc<dyn Host>, runtime: Arc<RuntimeConfig>, max_latency_samples: usize) -> Arc<Self> {
+        let values = runtime.values();
+        let service = Arc::new(Self {
+            host,
+            statistics: Arc::new(StatisticsCollector::new(
+                ShardSet::CAPACITY,
+                max_latency_samples,
+                UnixMillis::now(),
+            )),
+            runtime: runtime.clone(),
+            life: Mutex::new(Life::Stopped),
+            dedupe: Mutex::new(LruCache::new(values.dedupe_cache_size)),
+            hashers: [RandomState::new(), RandomState::new()],
+            is_overloaded: AtomicBool::new(false),
+            created: Instant::now(),
+        });
+        let weak: Weak<Self> = Arc::downgrade(&service);
+        runtime.subscribe(Box::new(move |values| {
+            if let Some(service) = weak.upgrade() {
+                service.reconfigure(values);
+            }
+        }));
+        service
+    }
+
+    pub fn state(&self) -> LifecycleState {
+        match &*self.life() {
+            Life::Stopped => LifecycleState::Stopped,
+            Life::Running(_) => LifecycleState::Running,
+            Life::Stopping(..) => LifecycleState::Stopping,
+        }
+    }
+
+    /// Starts the shards.
+    pub fn start(&self, options: ServiceOptions, verifier: Arc<TokenVerifier>, dispatch: Dispatch) -> Result<()> {
+        let mut life = self.life();
+        if !matches!(*life, Life::Stopped) {
+            return Err(Error::new(ErrorKind::AlreadyRunning, "the service is running already"));
+        }
+        let threads = options.threads.clamp(1, ShardSet::CAPACITY);
+        let shared = Arc::new(Shared {
+            options,
+            runtime: self.runtime.clone(),
+            host: self.host.clone(),
+            users: Arc::new(ConnectionManager::new(Instant::now())),
+            interest: Interest::default(),
+            statistics: self.statistics.clone(),
+            dispatch,
+            verifier: RwLock::new(verifier),
+        });
+        let mut shards = Vec::with_capacity(threads);
+        for id in 0..threads {
+            // `threads` was clamped to what a shard id holds.
+            let id = ShardId(u8::try_from(id).unwrap_or(u8::MAX));
+            let shard = ShardHandle::spawn(id, shared.clone())
+                .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
+            shards.push(shard);
+        }
+        *life = Life::Running(Arc::new(Run { shared, shards, next_shard: AtomicUsize::new(0) }));
+        drop(life);
+        info!(threads, "service started");
+        self.tell_state(LifecycleState::Running);
+        Ok(())
+    }
+
+    /// Tokens are checked with this from now on.
+    pub fn set_verifier(&self, verifier: Arc<TokenVerifier>) {
+        if let Some(run) = self.run() {
+            *run.shared.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+        }
+    }
+
+    /// Hands a socket that asks for an upgrade to a shard. It is dropped, and so closed, if the service is not running.
+    pub fn accept(&self, arrival: Arrival) {
+        if let Some(run) = self.run() {
+            let turn = run.next_shard.fetch_add(1, Ordering::Relaxed);
+            if let Some(shard) = run.shards.get(turn % run.shards.len()) {
+                shard.send(Command::Accept(Box::new(arrival)));
+            }
+        }
+    }
+
+    /// Ends the run: everything published is written, everybody is told and closed with 1001, and whoever has not
+    /// gone after the grace period is cut. `done` is called on another thread when all is over, or at once if
+    /// nothing runs. Calls while it is under way are the caller's to join: `done` is then dropped.
+    pub fn shutdown(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
+        let mut life = self.life();
+        let run = match &*life {
+            Life::Running(run) => run.clone(),
+            Life::Stopping(..) => return,
+            Life::Stopped => {
+                drop(life);
+                return done();
+            }
+        };
+        let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
+        run.order(|| Command::Drain { deadline });
+        let service = self.clone();
+        let waiting = run.clone();
+        let waiter = std::thread::Builder::new().name("carillon-stop".into()).spawn(move || {
+            waiting.join();
+            service.stopped();
+            done();
+        });
+        let waiter = match waiter {
+            Ok(waiter) => Some(waiter),
+            Err(failure) => {
+                // Without a thread to wait on, nobody hears of the end; `stop` still joins the shards.
+                warn!(%failure, "the end of the shutdown cannot be awaited");
+                None
+            }
+        };
+        *life = Life::Stopping(run, waiter);
+        drop(life);
+        info!("service stopping");
+        self.tell_state(LifecycleState::Stopping);
+    }
+
+    /// Ends the run without grace and waits for its threads: for the exit of the process or of a worker.
+    pub fn stop(&self) {
+        let before = std::mem::replace(&mut *self.life(), Life::Stopped);
+        let (run, waiter) = match before {
+            Life::Stopped => return,
+            Life::Running(run) => (run, None),
+            Life::Stopping(run, waiter) => (run, waiter),
+        };
+        let now = Instant::now();
+        run.order(|| Command::Drain { deadline: now });
+        run.join();
+        if let Some(waiter) = waiter {
+            // It has nothing left to wait for; its panic would have nowhere to go.
+            let _ = waiter.join();
+        }
+    }
+
+    /// To everybody who follows the bill. `update` is the update as JSON; the same text for the same bill within the
+    /// dedupe window is counted and dropped.
+    pub fn broadcast_bill_update(&self, bill: BillId, update: &str, timestamp: &str) {
+        let Some(run) = self.running() else { return };
+        let now = self.elapsed_ms();
+        let key = (bill, self.hashers[0].hash_one(update), self.hashers[1].hash_one(update));
+        let window = u64::try_from(self.runtime.values().dedupe_window.as_millis()).unwrap_or(u64::MAX);
+        {
+            let mut dedupe = self.dedupe();
+            if dedupe.get(&key, now, window).is_some() {
+                self.statistics.duplicate();
+                return;
+            }
+            dedupe.put(key, (), now);
+        }
+        let shards = run.shared.interest.shards(bill);
+        if shards.is_empty() {
+            return;
+        }
+        let message = Prepared::text(outgoing::bill_update(bill, update, timestamp));
+        if self.publish(&run, |shard| shards.contains(shard), &Target::Bill(bill), &message, Priority::Normal) {
+            self.statistics.broadcast(UnixMillis::now());
+        } else {
+            // Refused: a repeat is not a duplicate of something delivered.
+            self.dedupe().remove(&key);
+        }
+    }
+
+    /// To every open connection of the user. `notification` is JSON.
+    pub fn send_user_notification(&self, user: &str, notification: &str) {
+        let Some(run) = self.running() else { return };
+        let connections = run.shared.users.connections(user);
+        if connections.is_empty() {
+            return;
+        }
+        let message = Prepared::text(outgoing::notification(notification, UnixMillis::now().as_f64()));
+        let mut shards = ShardSet::default();
+        connections.iter().for_each(|connection| shards.insert(connection.shard));
+        let target = Target::Connections(connections.as_slice().into());
+        self.publish(&run, |shard| shards.contains(shard), &target, &message, Priority::Immediate);
+    }
+
+    /// To every open connection. `message` is the whole message as JSON.
+    pub fn broadcast_to_all(&self, message: String) {
+        let Some(run) = self.running() else { return };
+        let message = Prepared::text(message.into_bytes());
+        if self.publish(&run, |_| true, &Target::Everybody, &message, Priority::Immediate) {
+            self.statistics.broadcast(UnixMillis::now());
+        }
+    }
+
+    /// Empties caches, buffers and queues; connections and subscriptions stay.
+    pub fn cleanup(&self) {
+        self.dedupe().clear();
+        if let Some(run) = self.run() {
+            let discarded: usize = run.shards.iter().map(|shard| shard.operations.clear()).sum();
+            self.statistics.shard(0).dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+            run.order(|| Command::ClearBuffers);
+        }
+    }
+
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.read()
+    }
+
+    /// The newest latency samples in milliseconds, unordered.
+    pub fn latencies(&self) -> Vec<f64> {
+        self.statistics.latencies()
+    }
+
+    pub fn counts(&self) -> Counts {
+        let dedupe_entries = self.dedupe().len();
+        let Some(run) = self.run() else { return Counts { dedupe_entries, ..Counts::default() } };
+        let interest = run.shared.interest.counts();
+        Counts {
+            users: run.shared.users.user_count(),
+            bills: interest.bills,
+            subscribed_users: interest.users,
+            subscriptions: interest.pairs,
+            queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
+            queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
+            dedupe_entries,
+        }
+    }
+
+    /// Oldest first, without duplicates.
+    pub fn user_subscriptions(&self, user: &str) -> Vec<BillId> {
+        self.run().map(|run| run.shared.interest.subscriptions(user)).unwrap_or_default()
+    }
+
+    pub fn bill_subscribers(&self, bill: BillId) -> Vec<UserId> {
+        self.run().map(|run| run.shared.interest.subscribers(bill)).unwrap_or_default()
+    }
+
+    pub fn connection_count(&self, user: &str) -> usize {
+        self.run().map_or(0, |run| run.shared.users.connection_count(user))
+    }
+
+    pub fn connected_users(&self) -> Vec<UserId> {
+        self.run().map(|run| run.shared.users.connected_users()).unwrap_or_default()
+    }
+
+    /// Queues a message at the shards it concerns: at all of them or, if one has no room, at none.
+    fn publish(
+        &self,
+        run: &Run,
+        concerns: impl Fn(ShardId) -> bool,
+        target: &Target,
+        message: &Arc<Prepared>,
+        priority: Priority,
+    ) -> bool {
+        let concerned = || run.shards.iter().filter(|shard| concerns(shard.id));
+        // Only this thread adds what is bounded, so room that is there stays there.
+        let accepted = concerned().all(|shard| shard.operations.has_room(message));
+        if !accepted {
+            self.statistics.refused();
+            if !self.is_overloaded.swap(true, Ordering::Relaxed) {
+                warn!("publishes are refused: a shard's queue is full");
+                let message = "a publish was refused because a shard's queue is full (maxQueueBytes)";
+                self.host.emit(Event::Error(Error::new(ErrorKind::Overloaded, message)));
+            }
+            return false;
+        }
+        for shard in concerned() {
+            shard.operations.push(Operation { target: target.clone(), message: message.clone(), priority });
+        }
+        if self.is_overloaded.load(Ordering::Relaxed) {
+            let half = run.shared.options.max_queue_bytes / 2;
+            let is_over = run.shards.iter().all(|shard| shard.operations.bytes() <= half);
+            self.is_overloaded.store(!is_over, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn reconfigure(&self, values: RuntimeValues) {
+        self.dedupe().resize(values.dedupe_cache_size);
+        if let Some(run) = self.run() {
+            run.order(|| Command::Reconfigure(values));
+        }
+    }
+
+    /// The last shard has ended. A run that was stopped meanwhile has said so itself.
+    fn stopped(&self) {
+        {
+            let mut life = self.life();
+            if !matches!(*life, Life::Stopping(..)) {
+                return;
+            }
+            *life = Life::Stopped;
+        }
+        info!("service stopped");
+        self.tell_state(LifecycleState::Stopped);
+    }
+
+    fn tell_state(&self, state: LifecycleState) {
+        if self.host.listens(EventKind::StateChange) {
+            self.host.emit(Event::StateChange(state));
+        }
+    }
+
+    /// The run, as long as it accepts publishes.
+    fn running(&self) -> Option<Arc<Run>> {
+        match &*self.life() {
+            Life::Running(run) => Some(run.clone()),
+            Life::Stopped | Life::Stopping(..) => None,
+        }
+    }
+
+    /// The run, until its last connection has gone.
+    fn run(&self) -> Option<Arc<Run>> {
+        match &*self.life() {
+            Life::Running(run) | Life::Stopping(run, _) => Some(run.clone()),
+            Life::Stopped => None,
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        // Held by the application's thread and by the thread that waits for a shutdown; each leaves it whole.
+        self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn dedupe(&self) -> MutexGuard<'_, LruCache<UpdateKey, ()>> {
+        self.dedupe.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    fn order(&self, command: impl Fn() -> Command) {
+        for shard in &self.shards {
+            // A shard that has ended has nothing left to do.
+            shard.send(command());
+        }
+    }
+
+    fn join(&self) {
+        self.shards.iter().for_each(ShardHandle::join);
+    }
+}

@@ -1,0 +1,172 @@
+//! Judges counters: healthy, degraded or unhealthy, with a reason for each. Pure.
+
+/// What is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Vitals {
+    pub active_connections: f64,
+    pub expected_connections: f64,
+    pub queue_depth: f64,
+    /// What a queue depth is relative to; not a bound.
+    pub max_queue_size: f64,
+    pub dropped_messages: f64,
+    pub queue_overflows: f64,
+    pub average_latency_ms: f64,
+    /// 0 to 1.
+    pub success_rate: f64,
+    pub heap: HeapUse,
+}
+
+/// Bytes of V8's heap.
+#[derive(Clone, Copy, Debug)]
+pub struct HeapUse {
+    pub used: f64,
+    pub total: f64,
+    /// What it may grow to. `total` follows `used` closely by design and says nothing about pressure.
+    pub limit: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Healthy,
+    /// Works, but something deserves a look.
+    Degraded,
+    /// Needs attention at once.
+    Unhealthy,
+}
+
+impl Condition {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub condition: Condition,
+    pub warnings: Vec<String>,
+}
+
+/// Share of the queue's nominal size from which the service is unhealthy.
+const FULL_QUEUE: f64 = 0.8;
+/// Percent of V8's limit.
+const FULL_HEAP: f64 = 90.0;
+
+impl HeapUse {
+    /// Percent of what the heap may become; 0 where the limit is not known.
+    pub fn pressure(&self) -> f64 {
+        self.limit.filter(|limit| *limit > 0.0).map_or(0.0, |limit| self.used / limit * 100.0)
+    }
+}
+
+/// The check behind `getHealthStatus()`. Idle is not ill: nothing here depends on recent traffic.
+pub fn check(vitals: &Vitals) -> Report {
+    let mut warnings = Vec::new();
+    if vitals.queue_depth > vitals.max_queue_size * 0.5 {
+        warnings.push(format!("High queue depth: {}", vitals.queue_depth));
+    }
+    if vitals.dropped_messages > 100.0 {
+        warnings.push(format!("High dropped message count: {}", vitals.dropped_messages));
+    }
+    if vitals.queue_overflows > 10.0 {
+        warnings.push(format!("Queue overflow detected: {} times", vitals.queue_overflows));
+    }
+    let heap = vitals.heap.pressure();
+    if heap > 80.0 {
+        warnings.push(format!("High memory usage: {heap:.2}%"));
+    }
+    if vitals.average_latency_ms > 1000.0 {
+        warnings.push(format!("High average latency: {:.0}ms", vitals.average_latency_ms));
+    }
+    if vitals.success_rate < 0.95 {
+        warnings.push(format!("Low message success rate: {:.2}%", vitals.success_rate * 100.0));
+    }
+    let is_full = vitals.queue_depth >= vitals.max_queue_size * FULL_QUEUE || heap >= FULL_HEAP;
+    let condition = match (is_full, warnings.is_empty()) {
+        (true, _) => Condition::Unhealthy,
+        (false, false) => Condition::Degraded,
+        (false, true) => Condition::Healthy,
+    };
+    Report { condition, warnings }
+}
+
+/// The warnings of `forceMemoryAnalysis()`; `own_bytes` is what the service itself keeps.
+pub fn analyse(vitals: &Vitals, own_bytes: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let heap = vitals.heap.pressure();
+    if heap > 85.0 {
+        warnings.push(format!("High heap usage: {heap:.2}%"));
+    }
+    if vitals.active_connections > vitals.expected_connections * 0.8 {
+        warnings.push(format!("High connection count: {}/{}", vitals.active_connections, vitals.expected_connections));
+    }
+    if vitals.queue_depth > vitals.max_queue_size * 0.7 {
+        warnings.push(format!("High queue depth: {}/{}", vitals.queue_depth, vitals.max_queue_size));
+    }
+    let megabytes = own_bytes as f64 / 1024.0 / 1024.0;
+    if megabytes > 50.0 {
+        warnings.push(format!("High estimated WebSocket memory usage: {megabytes:.2} MB"));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WELL: Vitals = Vitals {
+        active_connections: 10.0,
+        expected_connections: 10_000.0,
+        queue_depth: 0.0,
+        max_queue_size: 1000.0,
+        dropped_messages: 0.0,
+        queue_overflows: 0.0,
+        average_latency_ms: 12.0,
+        success_rate: 1.0,
+        heap: HeapUse { used: 95.0, total: 100.0, limit: Some(4000.0) },
+    };
+
+    #[test]
+    fn a_full_heap_of_a_heap_that_may_grow_is_no_illness() {
+        assert_eq!(check(&WELL), Report { condition: Condition::Healthy, warnings: Vec::new() });
+    }
+
+    #[test]
+    fn every_warning_has_its_text_and_its_threshold() {
+        let at = |change: fn(&mut Vitals)| {
+            let mut vitals = WELL;
+            change(&mut vitals);
+            let report = check(&vitals);
+            (report.condition, report.warnings.join("; "))
+        };
+        let degraded = |text: &str| (Condition::Degraded, text.to_owned());
+        assert_eq!(at(|v| v.queue_depth = 500.0), (Condition::Healthy, String::new()));
+        assert_eq!(at(|v| v.queue_depth = 501.0), degraded("High queue depth: 501"));
+        assert_eq!(at(|v| v.queue_depth = 800.0).0, Condition::Unhealthy);
+        assert_eq!(at(|v| v.dropped_messages = 101.0), degraded("High dropped message count: 101"));
+        assert_eq!(at(|v| v.queue_overflows = 11.0), degraded("Queue overflow detected: 11 times"));
+        assert_eq!(at(|v| v.heap.used = 3300.0), degraded("High memory usage: 82.50%"));
+        assert_eq!(at(|v| v.heap.used = 3600.0).0, Condition::Unhealthy);
+        assert_eq!(at(|v| v.average_latency_ms = 1000.6), degraded("High average latency: 1001ms"));
+        assert_eq!(at(|v| v.success_rate = 0.9), degraded("Low message success rate: 90.00%"));
+    }
+
+    #[test]
+    fn the_analysis_warns_in_its_own_words() {
+        let vitals =
+            Vitals { active_connections: 8001.0, queue_depth: 701.0, heap: HeapUse { used: 90.0, total: 90.0, limit: Some(100.0) }, ..WELL };
+        assert_eq!(
+            analyse(&vitals, 60 * 1024 * 1024),
+            [
+                "High heap usage: 90.00%",
+                "High connection count: 8001/10000",
+                "High queue depth: 701/1000",
+                "High estimated WebSocket memory usage: 60.00 MB"
+            ]
+        );
+        assert!(analyse(&WELL, 0).is_empty());
+    }
+}

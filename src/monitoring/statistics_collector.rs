@@ -1,0 +1,235 @@
+//! Counts what happens: per shard without contention, summed when somebody asks.
+//!
+//! Lives as long as its service object, across `shutdown()` and a new `initialize()`. Shards write their own
+//! [`ShardCounters`]; getters read all of them.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::utils::CircularBuffer;
+
+/// Milliseconds since 1970, as JavaScript's `Date.now()`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    pub fn now() -> Self {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn as_f64(self) -> f64 {
+        // Exact until the year 287396.
+        self.0 as f64
+    }
+}
+
+/// What one shard counts. On cache lines of its own, so that shards do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct ShardCounters {
+    /// Inbound messages, invalid ones included.
+    messages: AtomicU64,
+    /// Payloads not delivered: dropped by a slow consumer's policy or discarded unread.
+    dropped: AtomicU64,
+    last_activity: AtomicU64,
+    latencies: Mutex<CircularBuffer<Latency>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Latency {
+    at: UnixMillis,
+    millis: f64,
+}
+
+#[derive(Debug)]
+pub struct StatisticsCollector {
+    shards: Vec<Arc<ShardCounters>>,
+    max_latency_samples: usize,
+    started: UnixMillis,
+    active: AtomicUsize,
+    peak: AtomicUsize,
+    total: AtomicU64,
+    reconnections: AtomicU64,
+    broadcasts: AtomicU64,
+    duplicates: AtomicU64,
+    refused: AtomicU64,
+    last_broadcast: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Statistics {
+    pub total_connections: u64,
+    pub active_connections: usize,
+    pub peak_connections: usize,
+    pub total_messages: u64,
+    pub total_broadcasts: u64,
+    pub dropped_messages: u64,
+    pub duplicate_messages: u64,
+    pub queue_overflows: u64,
+    pub reconnections: u64,
+    pub start_time: UnixMillis,
+    pub last_activity: UnixMillis,
+    /// Milliseconds; 0 without samples.
+    pub average_latency: f64,
+}
+
+impl StatisticsCollector {
+    pub fn new(shards: usize, max_latency_samples: usize, now: UnixMillis) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Arc::new(ShardCounters::new(max_latency_samples))).collect(),
+            max_latency_samples,
+            started: now,
+            active: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+            reconnections: AtomicU64::new(0),
+            broadcasts: AtomicU64::new(0),
+            duplicates: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            last_broadcast: AtomicU64::new(now.0),
+        }
+    }
+
+    /// The counters of the shard at this place.
+    pub fn shard(&self, index: usize) -> Arc<ShardCounters> {
+        match self.shards.get(index) {
+            Some(counters) => counters.clone(),
+            // Counted by nobody; unreachable, since there are as many as shards can be.
+            None => Arc::new(ShardCounters::new(0)),
+        }
+    }
+
+    pub fn connection_opened(&self, reconnected: bool) {
+        let active = self.active.fetch_add(1, Relaxed) + 1;
+        self.peak.fetch_max(active, Relaxed);
+        self.total.fetch_add(1, Relaxed);
+        self.reconnections.fetch_add(u64::from(reconnected), Relaxed);
+    }
+
+    pub fn connection_closed(&self) {
+        self.active.fetch_sub(1, Relaxed);
+    }
+
+    pub fn active_connections(&self) -> usize {
+        self.active.load(Relaxed)
+    }
+
+    pub fn broadcast(&self, now: UnixMillis) {
+        self.broadcasts.fetch_add(1, Relaxed);
+        self.last_broadcast.fetch_max(now.0, Relaxed);
+    }
+
+    pub fn duplicate(&self) {
+        self.duplicates.fetch_add(1, Relaxed);
+    }
+
+    /// A publish was refused because a queue was full.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub fn read(&self) -> Statistics {
+        let sum = |counter: fn(&ShardCounters) -> &AtomicU64| {
+            self.shards.iter().map(|shard| counter(shard).load(Relaxed)).sum::<u64>()
+        };
+        let refused = self.refused.load(Relaxed);
+        let last_activity = self.shards.iter().map(|shard| shard.last_activity.load(Relaxed)).max().unwrap_or(0);
+        Statistics {
+            total_connections: self.total.load(Relaxed),
+            active_connections: self.active.load(Relaxed),
+            peak_connections: self.peak.load(Relaxed),
+            total_messages: sum(|shard| &shard.messages),
+            total_broadcasts: self.broadcasts.load(Relaxed),
+            dropped_messages: sum(|shard| &shard.dropped) + refused,
+            duplicate_messages: self.duplicates.load(Relaxed),
+            queue_overflows: refused,
+            reconnections: self.reconnections.load(Relaxed),
+            start_time: self.started,
+            last_activity: UnixMillis(last_activity.max(self.last_broadcast.load(Relaxed))),
+            average_latency: average(&self.latencies()),
+        }
+    }
+
+    /// The newest latency samples of all shards, as many as are kept, unordered.
+    pub fn latencies(&self) -> Vec<f64> {
+        let mut samples: Vec<Latency> = Vec::new();
+        for shard in &self.shards {
+            samples.extend(shard.latencies.lock().unwrap_or_else(PoisonError::into_inner).iter().copied());
+        }
+        if samples.len() > self.max_latency_samples {
+            samples.sort_unstable_by_key(|sample| std::cmp::Reverse(sample.at.0));
+            samples.truncate(self.max_latency_samples);
+        }
+        samples.into_iter().map(|sample| sample.millis).collect()
+    }
+}
+
+impl ShardCounters {
+    fn new(max_latency_samples: usize) -> Self {
+        Self {
+            messages: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            last_activity: AtomicU64::new(0),
+            latencies: Mutex::new(CircularBuffer::new(max_latency_samples)),
+        }
+    }
+
+    pub fn message(&self, now: UnixMillis, latency_ms: Option<f64>) {
+        self.messages.fetch_add(1, Relaxed);
+        self.activity(now);
+        if let Some(millis) = latency_ms {
+            // Contended only while somebody reads the samples.
+            self.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(Latency { at: now, millis });
+        }
+    }
+
+    pub fn activity(&self, now: UnixMillis) {
+        self.last_activity.store(now.0, Relaxed);
+    }
+
+    pub fn dropped(&self, count: u32) {
+        self.dropped.fetch_add(u64::from(count), Relaxed);
+    }
+}
+
+fn average(samples: &[f64]) -> f64 {
+    if samples.is_empty() { 0.0 } else { samples.iter().sum::<f64>() / samples.len() as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_summed_and_the_newest_samples_averaged() {
+        let collector = StatisticsCollector::new(2, 3, UnixMillis(1000));
+        assert_eq!(collector.read().average_latency, 0.0);
+        for (index, at, millis) in [(0, 1, 90.0), (0, 2, 90.0), (1, 3, 1.0), (1, 4, 2.0), (0, 5, 3.0)] {
+            collector.shard(index).message(UnixMillis(2000 + at), Some(millis));
+        }
+        collector.shard(1).message(UnixMillis(2010), None);
+        let statistics = collector.read();
+        assert_eq!(statistics.total_messages, 6);
+        assert_eq!(statistics.average_latency, 2.0);
+        assert_eq!(statistics.last_activity, UnixMillis(2010));
+        assert_eq!(statistics.start_time, UnixMillis(1000));
+    }
+
+    #[test]
+    fn the_peak_stays_and_what_was_refused_was_dropped_too() {
+        let collector = StatisticsCollector::new(1, 10, UnixMillis(0));
+        collector.connection_opened(false);
+        collector.connection_opened(true);
+        collector.connection_closed();
+        collector.connection_opened(false);
+        collector.refused();
+        collector.shard(0).dropped(4);
+        let statistics = collector.read();
+        assert_eq!((statistics.active_connections, statistics.peak_connections), (2, 2));
+        assert_eq!((statistics.total_connections, statistics.reconnections), (3, 1));
+        assert_eq!((statistics.dropped_messages, statistics.queue_overflows), (5, 1));
+    }
+}

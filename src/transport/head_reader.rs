@@ -1,0 +1,338 @@
+//! Collects the head of an HTTP/1.1 request from bytes that come in any portions.
+//!
+//! Owns the bytes of one unfinished head. Pure. Called by the listener of an own port, on its thread; an attached
+//! server has Node's parser.
+
+use super::handshake::RequestHead;
+
+/// Node's limit.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 100;
+
+const HEAD_END: &[u8] = b"\r\n\r\n";
+
+/// The head so far. Holds at most [`MAX_HEAD_BYTES`], and is parsed once, when it is complete.
+#[derive(Default)]
+pub struct HeadReader {
+    bytes: Vec<u8>,
+}
+
+/// Why a head cannot be read. The connection is of no more use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HeadFault {
+    Malformed,
+    TooLarge,
+    /// The listener's patience ended.
+    TooSlow,
+}
+
+impl HeadReader {
+    /// The head once it is complete, and what came behind it.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(RequestHead, Vec<u8>)>, HeadFault> {
+        let room = MAX_HEAD_BYTES - self.bytes.len();
+        let (taken, refused) = bytes.split_at(bytes.len().min(room));
+        // The end may have begun in earlier bytes.
+        let unsearched = self.bytes.len().saturating_sub(HEAD_END.len() - 1);
+        self.bytes.extend_from_slice(taken);
+        let tail = self.bytes.get(unsearched..).unwrap_or_default();
+        let Some(end) = tail.windows(HEAD_END.len()).position(|window| window == HEAD_END) else {
+            return if self.bytes.len() < MAX_HEAD_BYTES { Ok(None) } else { Err(HeadFault::TooLarge) };
+        };
+        let mut head = std::mem::take(&mut self.bytes);
+        let mut leftover = head.split_off(unsearched + end + HEAD_END.len());
+        leftover.extend_from_slice(refused);
+        Ok(Some((parse(&head)?, leftover)))
+    }
+}
+
+impl HeadFault {
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::TooSlow => 408,
+            Self::TooLarge => 431,
+        }
+    }
+
+    /// One of a fixed set, for metrics.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed_head",
+            Self::TooLarge => "head_too_large",
+            Self::TooSlow => "head_too_slow",
+        }
+    }
+
+    /// As Node answers; the connection is to be closed after it.
+    pub fn response(self) -> Vec<u8> {
+        let text = match self {
+            Self::Malformed => "Bad Request",
+            Self::TooLarge => "Request Header Fields Too Large",
+            Self::TooSlow => "Request Timeout",
+        };
+        format!("HTTP/1.1 {} {text}\r\nConnection: close\r\n\r\n", self.status()).into_bytes()
+    }
+}
+
+/// Expects exactly one head, up to and including the empty line.
+fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
+    // Only CR LF ends a line, so that nobody before us can see other lines than we do.
+    let mut previous = 0;
+    if head.iter().any(|&byte| std::mem::replace(&mut previous, byte) != b'\r' && byte == b'\n') {
+        return Err(HeadFault::Malformed);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooLarge),
+        _ => return Err(HeadFault::Malformed),
+    }
+    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(HeadFault::Malformed) };
+    Ok(RequestHead { method: method.to_owned(), target: target.to_owned(), headers: join(request.headers) })
+}
+
+/// Repeated headers become one, as in Node's `IncomingMessage.headers`.
+fn join(raw: &[httparse::Header<'_>]) -> Vec<(String, String)> {
+    let mut headers: Vec<(String, String)> = Vec::with_capacity(raw.len());
+    for header in raw {
+        let name = header.name.to_ascii_lowercase();
+        let value = latin1(header.value.trim_ascii());
+        match headers.iter_mut().find(|(known, _)| *known == name) {
+            None => headers.push((name, value)),
+            Some(_) if SINGLE_HEADERS.contains(&name.as_str()) => {}
+            Some((_, values)) => {
+                values.push_str(if name == "cookie" { "; " } else { ", " });
+                values.push_str(&value);
+            }
+        }
+    }
+    headers
+}
+
+/// Where a second header is ignored.
+const SINGLE_HEADERS: &[&str] = &[
+    "age",
+    "authorization",
+    "content-length",
+    "content-type",
+    "etag",
+    "expires",
+    "from",
+    "host",
+    "if-modified-since",
+    "if-unmodified-since",
+    "last-modified",
+    "location",
+    "max-forwards",
+    "proxy-authorization",
+    "referer",
+    "retry-after",
+    "server",
+    "user-agent",
+];
+
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET /ws?token=abc HTTP/1.1\r\nHost: example.com\r\nUPGRADE: websocket\r\nX-Empty:\r\n\r\n";
+
+    type Outcome = Result<Option<(RequestHead, Vec<u8>)>, HeadFault>;
+
+    fn read(bytes: &[u8]) -> Outcome {
+        HeadReader::default().push(bytes)
+    }
+
+    fn read_bytewise(bytes: &[u8]) -> Outcome {
+        let mut reader = HeadReader::default();
+        for (at, byte) in bytes.iter().enumerate() {
+            match reader.push(&[*byte])? {
+                Some((head, leftover)) => {
+                    assert_eq!(leftover, b"");
+                    return Ok(Some((head, bytes[at + 1..].to_vec())));
+                }
+                None => continue,
+            }
+        }
+        Ok(None)
+    }
+
+    fn head_with(headers: &str) -> Result<RequestHead, HeadFault> {
+        let request = format!("GET / HTTP/1.1\r\n{headers}\r\n");
+        read(request.as_bytes()).map(|complete| complete.expect("the head is complete").0)
+    }
+
+    #[test]
+    fn reads_a_head_cut_anywhere_and_keeps_what_follows() {
+        let expected = RequestHead {
+            method: "GET".into(),
+            target: "/ws?token=abc".into(),
+            headers: vec![
+                ("host".into(), "example.com".into()),
+                ("upgrade".into(), "websocket".into()),
+                ("x-empty".into(), String::new()),
+            ],
+        };
+        let follows = b"\x81\x80\r\n\r\nframes\r\n\r\n";
+        let bytes = [HEAD, follows].concat();
+        for cut in 0..=bytes.len() {
+            let mut reader = HeadReader::default();
+            let (first, second) = bytes.split_at(cut);
+            let (head, leftover) = match reader.push(first).unwrap() {
+                Some((head, leftover)) => {
+                    assert!(cut >= HEAD.len());
+                    (head, [&leftover, second].concat())
+                }
+                None => {
+                    assert!(cut < HEAD.len());
+                    reader.push(second).unwrap().unwrap()
+                }
+            };
+            assert!(head == expected, "{:?}", head.headers);
+            assert_eq!(leftover, follows, "cut at {cut}");
+        }
+        assert!(read_bytewise(&bytes).unwrap().unwrap() == (expected, follows.to_vec()));
+    }
+
+    #[test]
+    fn repeated_headers_are_joined_as_node_joins_them() {
+        let head = head_with(
+            "Host: a\r\nhost: b\r\nAuthorization: x\r\nAuthorization: y\r\nUser-Agent: 1\r\nuser-agent: 2\r\n\
+             Origin: o\r\nOrigin: p\r\nSec-WebSocket-Protocol: v1\r\nsec-websocket-protocol: v2,v3\r\n\
+             X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nCookie: a=1\r\nCookie: b=2\r\n",
+        )
+        .unwrap();
+        for (name, expected) in [
+            ("host", "a"),
+            ("authorization", "x"),
+            ("user-agent", "1"),
+            ("origin", "o, p"),
+            ("sec-websocket-protocol", "v1, v2,v3"),
+            ("x-forwarded-for", "1.1.1.1, 2.2.2.2"),
+            ("cookie", "a=1; b=2"),
+        ] {
+            assert_eq!(head.header(name), Some(expected), "{name}");
+        }
+        assert_eq!(head.headers.len(), 7);
+    }
+
+    #[test]
+    fn values_are_trimmed_and_their_bytes_kept() {
+        let head = read(b"GET / HTTP/1.1\r\nA: \t x y \t\r\nB:\xe9\xff\r\n\r\n").unwrap().unwrap().0;
+        assert_eq!(head.header("a"), Some("x y"));
+        assert_eq!(head.header("b"), Some("\u{e9}\u{ff}"));
+    }
+
+    #[test]
+    fn refuses_what_is_no_request() {
+        for bytes in [
+            &b"\r\n\r\n"[..],
+            b"GET\r\n\r\n",
+            b"GET /\r\n\r\n",
+            b"GET / HTTP/2.0\r\n\r\n",
+            b"GET / HTTP/1.2\r\n\r\n",
+            b"GET  HTTP/1.1\r\n\r\n",
+            b"GET / x HTTP/1.1\r\n\r\n",
+            b"G\x00T / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            b"GET / HTTP/1.1\r\n: no name\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA b: c\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA : b\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
+            b"GET / HTTP/1.1\nA: b\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: b\n\nC: d\r\n\r\n",
+            b"\n\nGET / HTTP/1.1\r\n\r\n",
+            b"GET /\xff HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        ] {
+            let shown = String::from_utf8_lossy(bytes);
+            assert_eq!(read(bytes).err(), Some(HeadFault::Malformed), "{shown:?}");
+            assert_eq!(read_bytewise(bytes).err(), Some(HeadFault::Malformed), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_at_most_16_kibibytes() {
+        let fixed = b"GET / HTTP/1.1\r\nA: \r\n\r\n".len();
+        let of_length = |length: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(length - fixed));
+        let largest = of_length(MAX_HEAD_BYTES);
+        let too_large = of_length(MAX_HEAD_BYTES + 1);
+        assert!(read(largest.as_bytes()).unwrap().is_some());
+        assert!(read_bytewise(largest.as_bytes()).unwrap().is_some());
+        assert_eq!(read(too_large.as_bytes()).err(), Some(HeadFault::TooLarge));
+        assert_eq!(read_bytewise(too_large.as_bytes()).err(), Some(HeadFault::TooLarge));
+        assert_eq!(read(&[b'x'; 1_000_000]).err(), Some(HeadFault::TooLarge));
+
+        // What follows the head does not count, and comes back whole.
+        let follows = vec![7; 200_000];
+        let (_, leftover) = read(&[largest.as_bytes(), &follows].concat()).unwrap().unwrap();
+        assert!(leftover == follows);
+        let (_, leftover) = read(&[HEAD, &follows].concat()).unwrap().unwrap();
+        assert!(leftover == follows);
+    }
+
+    #[test]
+    fn a_head_has_at_most_100_headers() {
+        assert_eq!(head_with(&"A: b\r\n".repeat(100)).unwrap().header("a").map(str::len), Some(100 + 99 * 2));
+        assert_eq!(head_with(&"A: b\r\n".repeat(101)).err(), Some(HeadFault::TooLarge));
+    }
+
+    #[test]
+    fn dribbled_bytes_are_looked_at_once() {
+        let mut reader = HeadReader::default();
+        let mut pushed = 0;
+        while reader.push(b"\r").is_ok() {
+            pushed += 1;
+            // Each push looks at its own byte and the three before it, whatever was collected.
+            assert!(reader.bytes.len() == pushed && reader.bytes.capacity() <= 2 * MAX_HEAD_BYTES);
+        }
+        assert_eq!(pushed, MAX_HEAD_BYTES - 1);
+    }
+
+    #[test]
+    fn faults_are_answered_as_node_answers_them() {
+        for (fault, response) in [
+            (HeadFault::Malformed, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
+            (HeadFault::TooSlow, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"),
+            (HeadFault::TooLarge, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"),
+        ] {
+            assert_eq!(fault.response(), response.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn portions_make_no_difference(
+            garbage in proptest::collection::vec(any::<u8>(), 0..60),
+            headers in "([A-Za-z-]{1,8}: ?[ -~]{0,12}\r\n|[ -~\r\n]{0,20}){0,6}",
+            cuts in proptest::collection::vec(1_usize..20, 1..20),
+        ) {
+            let bytes = [b"GET /ws HTTP/1.1\r\n", headers.as_bytes(), b"\r\n", &garbage].concat();
+            for bytes in [&bytes, &garbage] {
+                let mut reader = HeadReader::default();
+                let mut rest = &bytes[..];
+                let mut portions = cuts.iter().cycle();
+                let mut outcome = Ok(None);
+                while !rest.is_empty() && outcome == Ok(None) {
+                    let (portion, next) = rest.split_at(rest.len().min(*portions.next().unwrap()));
+                    outcome = reader.push(portion);
+                    rest = next;
+                }
+                if let Ok(Some((_, leftover))) = &mut outcome {
+                    leftover.extend_from_slice(rest);
+                }
+                prop_assert!(outcome == read(bytes));
+            }
+        }
+    }
+}
