@@ -2,8 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { build } from './build.mjs'
-import { CommandFailed, ROOT, npm } from './run.mjs'
+import { CommandFailed, ROOT, npm, tool } from './run.mjs'
 
 const OLDEST_NODE = 20
 const STAMP = `${ROOT}node_modules/.installed-from`
@@ -17,6 +16,12 @@ export async function ensureDependencies() {
   if (existsSync(STAMP) && readFileSync(STAMP, 'utf8') === lock) return
   await npm(['ci', '--loglevel=error', '--no-audit', '--no-fund'])
   writeFileSync(STAMP, lock)
+}
+
+/** Builds the addon for this machine, and with it index.js and index.d.ts: as published, or quickly. */
+export function build({ release = false } = {}) {
+  const profile = release ? ['--release'] : ['--profile', 'quick']
+  return tool('@napi-rs/cli/dist/cli.js', ['build', '--platform', ...profile, '--', '--locked'])
 }
 
 /** Builds the addon when a source is newer than it, or when there is none. */

@@ -2,9 +2,8 @@
 // builds what it needs, stops at the first failure, and closes with what ran and how long it took.
 
 import { existsSync, readFileSync } from 'node:fs'
-import { build } from './build.mjs'
 import { CommandFailed, ROOT, main, run } from './run.mjs'
-import { ensureDependencies } from './setup.mjs'
+import { build, ensureDependencies } from './setup.mjs'
 import { compileTests, runTests } from './test-js.mjs'
 
 const GENERATED = ['index.js', 'index.d.ts']
