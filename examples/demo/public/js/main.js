@@ -21,7 +21,7 @@ let follows = new Set()
 let seen = new Set()
 
 live.addEventListener('state', ({ detail }) => showConnection(detail))
-live.addEventListener('roundtrip', ({ detail }) => ($('#connection [data-text]').textContent = `Live · ${detail < 10 ? detail.toFixed(1) : Math.round(detail)} ms`))
+live.addEventListener('roundtrip', ({ detail }) => ($('#roundtrip').textContent = `${detail < 10 ? detail.toFixed(1) : Math.round(detail)} ms`))
 live.addEventListener('message', ({ detail }) => receive(detail))
 addEventListener('storage', ({ key }) => user && key === followsKey() && applyFollows(storedFollows()))
 $('#retry').addEventListener('click', () => live.retryNow())
@@ -164,6 +164,8 @@ function showConnection({ state, delay }) {
   clearInterval(countdown)
   const pill = $('#connection')
   pill.dataset.state = state
+  if (state === 'waiting') panel.unreachable()
+  if (state !== 'live') $('#roundtrip').textContent = ''
   $('[data-text]', pill).textContent = { live: 'Live', connecting: 'Connecting', waiting: 'Reconnecting', idle: 'Offline' }[state]
   const banner = $('#banner')
   if (state === 'live' || state === 'idle') banner.hidden = true
