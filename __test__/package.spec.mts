@@ -98,8 +98,9 @@ describe('the packed package', { timeout: 180_000 }, () => {
     const binary = readdirSync(ROOT).find((name) => name.endsWith('.node'))
     assert.ok(binary, 'the addon is not built')
     const platform = binary.split('.')[1] ?? ''
-    const packages = join(folder, 'npm')
-    await execute(process.execPath, [join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js'), 'create-npm-dirs', '--npm-dir', packages], { cwd: ROOT })
+    const packages = join(ROOT, 'target/npm')
+    rmSync(packages, { recursive: true, force: true })
+    await execute(process.execPath, [join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js'), 'create-npm-dirs', '--npm-dir', 'target/npm'], { cwd: ROOT })
     copyFileSync(join(ROOT, binary), join(packages, platform, binary))
     return pack(join(packages, platform))
   }
