@@ -69,10 +69,6 @@ impl Attachment {
         values::call_method(&server, "removeListener", FnArgs::from(("upgrade", listener.to_unknown())))?;
         self.server.unref(env)
     }
-
-    pub fn is_to(&self, env: &Env, server: &Object<'_>) -> Result<bool> {
-        env.strict_equals(self.server.get_value(env)?, *server)
-    }
 }
 
 fn on_upgrade<R: Receptionist>(

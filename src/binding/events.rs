@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, JsValue, Object, ObjectRef, Unknown};
+use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
@@ -154,13 +154,13 @@ impl Courier {
         let courier =
             Rc::new(Self { host: host.clone(), listeners: RefCell::default(), functions: RefCell::default() });
         let weak: Weak<Self> = Rc::downgrade(&courier);
-        let deliver: Function<'_, (), Unknown<'static>> =
-            env.create_function_from_closure("carillonDeliver", move |context| {
-                if let Some(courier) = weak.upgrade() {
-                    courier.deliver(context.env);
-                }
-                Ok(())
-            })?;
+        let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
+            if let Some(courier) = weak.upgrade() {
+                courier.deliver(context.env);
+            }
+            Ok(())
+        })?;
+        let deliver: Function<'_, (), Unknown<'static>> = values::read(&deliver.to_unknown())?;
         let wake = deliver.build_threadsafe_function::<()>().weak::<true>().build()?;
         // Set once, here; nobody else has the host yet.
         let _ = host.wake.set(wake);

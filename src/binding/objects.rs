@@ -1,6 +1,6 @@
 //! The plain objects that getters and events hand to JavaScript; their comments become `index.d.ts`.
 
-use napi::bindgen_prelude::{JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Object, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 

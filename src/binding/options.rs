@@ -216,7 +216,7 @@ impl Reader<'_> {
             if hops.fract() != 0.0 || !(0.0..=32.0).contains(&hops) {
                 return Err(self.wrong("trustProxy", expected, &format!("{hops}")));
             }
-            return Ok(TrustProxy::Hops(hops as usize));
+            return Ok(TrustProxy::Hops(hops as u32));
         }
         let Ok(Some(ranges)) = self.strings("trustProxy") else {
             return Err(self.wrong("trustProxy", expected, values::kind(&given)));

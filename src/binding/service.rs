@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{JavaScriptClassExt, JsObjectValue, JsValue, Object, ObjectRef, This, Unknown};
+use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, ObjectRef, This, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 use tracing::Dispatch;

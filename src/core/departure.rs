@@ -82,6 +82,8 @@ impl Shard {
         self.depart(connection, State::Cut, &ending);
         let discarded = connection.outbox.borrow_mut().discard();
         self.counters.dropped(discarded);
+        connection.outbox.take();
+        connection.account(&self.counters);
         let mut connections = self.connections.borrow_mut();
         connections.try_remove(connection.key.0 as usize);
         if connections.capacity() > 1024 && connections.len() * 4 < connections.capacity() {

@@ -84,6 +84,7 @@ impl Shard {
         } else if waiting == 1 {
             self.timers.flush_in(runtime.batch_delay, connection.key, batch);
         }
+        connection.account(&self.counters);
         true
     }
 
@@ -130,6 +131,7 @@ impl Shard {
             if let Some(connection) = self.connection(*key) {
                 connection.is_staged.set(false);
                 connection.flush(&mut deflaters);
+                connection.account(&self.counters);
             }
         }
         let mut spare = staged;
