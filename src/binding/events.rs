@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::binding::values;
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
+use crate::error::{Error, ErrorKind};
 use crate::types::UserId;
 
 type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
@@ -24,11 +25,23 @@ type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
 /// The core's way to Node. Shared by all shards.
 #[derive(Default)]
 pub struct NodeHost {
-    queue: Mutex<Vec<Parcel>>,
+    queue: Mutex<Queue>,
     /// One bit per kind of event with a listener, and per level with a log method.
     heard: AtomicU32,
     wake: OnceLock<Wake>,
 }
+
+/// What waits for Node's thread. Calls of hooks are bounded by the connections that wait for them; events and log lines
+/// by [`MAX_WAITING`].
+#[derive(Default)]
+struct Queue {
+    parcels: Vec<Parcel>,
+    /// Events and log lines that found the queue full.
+    lost: u64,
+}
+
+/// How many parcels may wait before further events and log lines are lost, and said to be.
+const MAX_WAITING: usize = 262_144;
 
 /// Something for Node's thread.
 enum Parcel {
@@ -87,8 +100,12 @@ impl NodeHost {
 
     fn send(&self, parcel: Parcel) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push(parcel);
-        let is_first = queue.len() == 1;
+        if queue.parcels.len() >= MAX_WAITING && matches!(parcel, Parcel::Event(_) | Parcel::Log { .. }) {
+            queue.lost += 1;
+            return;
+        }
+        queue.parcels.push(parcel);
+        let is_first = queue.parcels.len() == 1;
         drop(queue);
         if is_first && let Some(wake) = self.wake.get() {
             // While the environment is being torn down the call is refused: nobody is there to hear.
@@ -96,7 +113,7 @@ impl NodeHost {
         }
     }
 
-    fn take(&self) -> Vec<Parcel> {
+    fn take(&self) -> Queue {
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -204,7 +221,12 @@ impl Courier {
     }
 
     fn deliver(&self, env: &Env) {
-        for parcel in self.host.take() {
+        let Queue { parcels, lost } = self.host.take();
+        if lost > 0 {
+            let message = format!("{lost} events were lost because JavaScript did not take them in time");
+            self.fire(env, &Event::Error(Error::new(ErrorKind::Overloaded, message)));
+        }
+        for parcel in parcels {
             // One handle scope each: a long queue must not pile up handles until its end.
             let result = env.run_in_scope(|| {
                 self.hand_over(env, parcel);

@@ -1,7 +1,7 @@
 //! JavaScript values: reading, describing and serialising them.
 
 use napi::bindgen_prelude::{FnArgs, FromNapiValue, Function, JsObjectValue, JsValue, Object, ToNapiValue, Unknown};
-use napi::{Env, Result, ValueType};
+use napi::{Env, Result, ValueType, check_status, sys};
 
 /// Reads a value as `T`. The caller has looked at its type.
 pub fn read<T: FromNapiValue>(value: &Unknown<'_>) -> Result<T> {
@@ -104,4 +104,38 @@ pub fn environment_variable(env: &Env, name: &str) -> Option<String> {
     let process: Object<'_> = env.get_global().ok()?.get_named_property("process").ok()?;
     let variables: Object<'_> = process.get_named_property("env").ok()?;
     as_string(&property(&variables, name).ok()?)
+}
+
+/// A reference that does not keep its value alive. Belongs to Node's thread.
+pub struct WeakReference {
+    env: sys::napi_env,
+    raw: sys::napi_ref,
+}
+
+impl WeakReference {
+    pub fn new(env: &Env, value: &Unknown<'_>) -> Result<Self> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the value is a live handle of this environment; a count of 0 makes the reference weak.
+        check_status!(unsafe { sys::napi_create_reference(env.raw(), value.raw(), 0, &mut raw) })?;
+        Ok(Self { env: env.raw(), raw })
+    }
+
+    /// The value, unless it has been collected.
+    pub fn get<'env>(&self, env: &'env Env) -> Option<Unknown<'env>> {
+        let mut value = std::ptr::null_mut();
+        // SAFETY: the reference is deleted only in `drop`; a collected value shows as null.
+        let status = unsafe { sys::napi_get_reference_value(env.raw(), self.raw, &mut value) };
+        if status != sys::Status::napi_ok || value.is_null() {
+            return None;
+        }
+        // SAFETY: a value that is not null is a live handle of the current scope.
+        unsafe { Unknown::from_napi_value(env.raw(), value) }.ok()
+    }
+}
+
+impl Drop for WeakReference {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, deleted once, on Node's thread, where its owner lives.
+        unsafe { sys::napi_delete_reference(self.env, self.raw) };
+    }
 }
