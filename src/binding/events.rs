@@ -170,9 +170,7 @@ impl Courier {
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
         for level in LogLevel::ALL {
             let is_logged = match &functions.logger {
-                Some(logger) => {
-                    values::kind(&values::property(&logger.get_value(env)?, level.method())?) == "function"
-                }
+                Some(logger) => values::kind(&values::property(&logger.get_value(env)?, level.method())?) == "function",
                 None => false,
             };
             self.host.set_heard(level.bit(), is_logged);
@@ -327,7 +325,10 @@ fn settle<T: 'static>(
     };
     let then = values::as_object(&returned).and_then(|promise| {
         let then: Option<Function<'_, FnArgs<(Unknown<'_>, Unknown<'_>)>, Unknown<'_>>> =
-            values::property(&promise, "then").ok().filter(|then| values::kind(then) == "function").and_then(|then| values::read(&then).ok());
+            values::property(&promise, "then")
+                .ok()
+                .filter(|then| values::kind(then) == "function")
+                .and_then(|then| values::read(&then).ok());
         then.map(|then| (promise, then))
     });
     let Some((promise, then)) = then else {
@@ -346,7 +347,9 @@ fn settle<T: 'static>(
         })?;
         let rejected = env.create_function_from_closure::<Unknown<'_>, (), _>("rejected", move |context| {
             if let Some(answer) = on_failure.take() {
-                let why = context.first_arg::<Unknown<'_>>().and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
+                let why = context
+                    .first_arg::<Unknown<'_>>()
+                    .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
                 reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
             }
             Ok(())

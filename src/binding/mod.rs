@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "N-API hands out raw handles; every use says why it is sound")]
 
 mod attach;
+mod constants;
 mod error;
 mod events;
 mod health;

@@ -97,8 +97,10 @@ impl Shard {
     /// Everything published has been queued: the batches, the announcement and the close frame follow.
     pub(super) fn say_goodbye(&self) {
         let base = &self.shared.options.base;
-        let announcement =
-            Prepared::text(outgoing::server_shutdown(UnixMillis::now().as_f64(), base.reconnect_delay.as_millis() as f64));
+        let announcement = Prepared::text(outgoing::server_shutdown(
+            UnixMillis::now().as_f64(),
+            base.reconnect_delay.as_millis() as f64,
+        ));
         for connection in self.all_connections() {
             self.flush_batch(&connection);
             if connection.is_open() {

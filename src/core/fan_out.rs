@@ -156,7 +156,9 @@ impl Shard {
             // If we are late ourselves (the process was stopped, the machine slept), the pong may lie unread in
             // the socket: nobody is judged by a beat we missed.
             let is_late = now.saturating_duration_since(due) > interval / 2;
-            if !is_late && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale))) {
+            if !is_late
+                && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale)))
+            {
                 tracing::debug!(connection = number.0, "no pong in time");
                 self.cut(&connection);
                 continue;

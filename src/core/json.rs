@@ -154,7 +154,10 @@ mod tests {
 
     #[test]
     fn member_order_and_escapes_stay() {
-        assert_eq!(reprinted(r#"{"b":1, "a":[null,true,"\u00e9\n"], "__proto__":{}}"#), "{\"b\":1,\"a\":[null,true,\"é\\n\"],\"__proto__\":{}}");
+        assert_eq!(
+            reprinted(r#"{"b":1, "a":[null,true,"\u00e9\n"], "__proto__":{}}"#),
+            "{\"b\":1,\"a\":[null,true,\"é\\n\"],\"__proto__\":{}}"
+        );
     }
 
     #[test]

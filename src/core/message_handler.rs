@@ -86,10 +86,9 @@ impl Inbound {
             Some("get_preferences") if context.preference_hooks => self.actions.push(Action::LoadPreferences),
             Some("get_preferences") => self.reply(outgoing::default_preferences(context.now_ms)),
             Some("update_preferences") => self.update_preferences(data, context),
-            Some("ping") => self.actions.push(Action::Reply(Reply {
-                json: Cow::Borrowed(outgoing::PONG),
-                priority: Priority::Immediate,
-            })),
+            Some("ping") => self
+                .actions
+                .push(Action::Reply(Reply { json: Cow::Borrowed(outgoing::PONG), priority: Priority::Immediate })),
             Some("pong") => {}
             _ => self.reply(outgoing::error(&format!("Unknown message type: {}", to_text(kind)))),
         }

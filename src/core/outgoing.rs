@@ -85,7 +85,8 @@ pub fn batch_unsubscribed(bills: &[Value]) -> Vec<u8> {
 
 /// The constant preferences.
 pub fn default_preferences(now: f64) -> Vec<u8> {
-    format!(r#"{{"type":"preferences","data":{DEFAULT_PREFERENCES},"timestamp":"{}"}}"#, iso_timestamp(now)).into_bytes()
+    format!(r#"{{"type":"preferences","data":{DEFAULT_PREFERENCES},"timestamp":"{}"}}"#, iso_timestamp(now))
+        .into_bytes()
 }
 
 /// Preferences the application has loaded.
@@ -189,7 +190,10 @@ mod tests {
             text(auth_success("ann", Some(1000.0))),
             r#"{"type":"auth_success","data":{"user_id":"ann","expiresAt":"1970-01-01T00:00:01.000Z"}}"#
         );
-        assert_eq!(text(auth_success("ann", None)), r#"{"type":"auth_success","data":{"user_id":"ann","expiresAt":null}}"#);
+        assert_eq!(
+            text(auth_success("ann", None)),
+            r#"{"type":"auth_success","data":{"user_id":"ann","expiresAt":null}}"#
+        );
     }
 
     #[test]

@@ -114,11 +114,7 @@ impl WebSocketService {
         let values = runtime.values();
         let service = Arc::new(Self {
             host,
-            statistics: Arc::new(StatisticsCollector::new(
-                ShardSet::CAPACITY,
-                max_latency_samples,
-                UnixMillis::now(),
-            )),
+            statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
             life: Mutex::new(Life::Stopped),
             dedupe: Mutex::new(LruCache::new(values.dedupe_cache_size)),

@@ -116,14 +116,8 @@ mod tests {
         for cut in 0..bytes.len() {
             assert_eq!(decode(&bytes[..cut], false), Ok(None), "{cut}");
         }
-        let head = Head {
-            kind: Kind::Text,
-            is_final: true,
-            is_compressed: false,
-            mask: [1, 2, 3, 4],
-            length: 256,
-            size: 8,
-        };
+        let head =
+            Head { kind: Kind::Text, is_final: true, is_compressed: false, mask: [1, 2, 3, 4], length: 256, size: 8 };
         assert_eq!(decode(&bytes, false), Ok(Some(head)));
     }
 

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Probing an idle peer is the heartbeat's work; this is the second line, for a heartbeat set very long.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);

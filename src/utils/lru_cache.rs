@@ -52,8 +52,7 @@ impl<K: Hash + Eq, V> LruCache<K, V> {
         K: Clone,
     {
         let is_old = |entry: &Entry<V>| now.saturating_sub(entry.since) >= max_age;
-        let old: Vec<K> =
-            self.entries.iter().filter(|(_, entry)| is_old(entry)).map(|(key, _)| key.clone()).collect();
+        let old: Vec<K> = self.entries.iter().filter(|(_, entry)| is_old(entry)).map(|(key, _)| key.clone()).collect();
         for key in &old {
             self.entries.pop(key);
         }

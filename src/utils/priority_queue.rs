@@ -26,14 +26,7 @@ pub struct Full<T>(pub T);
 impl<T> PriorityQueue<T> {
     /// Takes items until their costs add up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        Self {
-            urgent: VecDeque::new(),
-            normal: VecDeque::new(),
-            bytes: 0,
-            max_bytes,
-            urgent_in_a_row: 0,
-            refused: 0,
-        }
+        Self { urgent: VecDeque::new(), normal: VecDeque::new(), bytes: 0, max_bytes, urgent_in_a_row: 0, refused: 0 }
     }
 
     /// Whether an item of this cost would be accepted. An empty queue accepts any one item.

@@ -128,7 +128,10 @@ fn what_is_no_json_or_no_message_is_answered_and_nothing_more() {
     for text in ["null", "1", "\"x\"", "true", "[]", "[{\"type\":\"ping\"}]", "{}"] {
         assert_eq!(answer(text), [r#"{"type":"error","message":"Invalid message structure"}"#], "{text:?}");
     }
-    assert_eq!(answer(r#"{"messageId":0}"#), [r#"{"type":"error","message":"Invalid message structure","messageId":0}"#]);
+    assert_eq!(
+        answer(r#"{"messageId":0}"#),
+        [r#"{"type":"error","message":"Invalid message structure","messageId":0}"#]
+    );
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(answer(&deep), [r#"{"type":"error","message":"Invalid message format"}"#]);
 }
@@ -209,7 +212,10 @@ fn hooks_take_preferences_over() {
 #[test]
 fn the_last_of_equal_members_wins_and_proto_is_an_ordinary_one() {
     assert_eq!(answer(r#"{"type":"x","type":"ping"}"#), [r#"{"type":"pong","priority":"immediate"}"#]);
-    assert_eq!(answer(r#"{"__proto__":{"type":"ping"}}"#), [r#"{"type":"error","message":"Invalid message structure"}"#]);
+    assert_eq!(
+        answer(r#"{"__proto__":{"type":"ping"}}"#),
+        [r#"{"type":"error","message":"Invalid message structure"}"#]
+    );
     let echoed = answer(r#"{"type":"update_preferences","data":{"preferences":{"__proto__":{"a":1}}}}"#).concat();
     assert!(echoed.contains(r#""data":{"__proto__":{"a":1},"#), "{echoed}");
 }
@@ -221,14 +227,27 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
-        prop::sample::select(vec!["subscribe", "batch_subscribe", "auth", "update_preferences", "ping"]).prop_map(Value::from),
+        prop::sample::select(vec!["subscribe", "batch_subscribe", "auth", "update_preferences", "ping"])
+            .prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 32, 6, |inner| {
-        let key = prop::sample::select(vec!["type", "data", "messageId", "timestamp", "bill_id", "bill_ids", "token", "preferences", "__proto__", "x"]);
+        let key = prop::sample::select(vec![
+            "type",
+            "data",
+            "messageId",
+            "timestamp",
+            "bill_id",
+            "bill_ids",
+            "token",
+            "preferences",
+            "__proto__",
+            "x",
+        ]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
-            prop::collection::vec((key, inner), 0..6)
-                .prop_map(|members| Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())),
+            prop::collection::vec((key, inner), 0..6).prop_map(|members| Value::Object(
+                members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+            )),
         ]
     })
 }

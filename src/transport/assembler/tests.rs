@@ -106,7 +106,8 @@ fn messages_come_out_as_they_went_in() {
 
 #[test]
 fn fragments_are_joined_and_control_frames_between_them_are_not_waited_for() {
-    let bytes = [begin(b"a\xc3"), control(Control::Ping, b"1"), more(b"", false), more(b"\xa9", false), more(b"", true)];
+    let bytes =
+        [begin(b"a\xc3"), control(Control::Ping, b"1"), more(b"", false), more(b"\xa9", false), more(b"", true)];
     let (messages, result) = assemble_anyhow(&bytes.concat(), false);
     assert_eq!((messages, result), (vec!["ping 1".into(), "text aé".into()], Ok(())));
 }
@@ -166,7 +167,9 @@ fn nothing_is_kept_by_a_claimed_length() {
     header.format(1 << 40, &mut bytes).expect("memory");
     bytes.extend_from_slice(&[0; 100]);
     let mut assembler = Assembler::new(false);
-    assembler.push(&mut bytes, &limits, &mut Inflater::default(), &mut |_| ControlFlow::Continue(())).expect("in order");
+    assembler
+        .push(&mut bytes, &limits, &mut Inflater::default(), &mut |_| ControlFlow::Continue(()))
+        .expect("in order");
     assert!(assembler.heap_bytes() < 1024, "{}", assembler.heap_bytes());
 }
 
@@ -193,10 +196,11 @@ fn a_million_empty_fragments_cost_nothing_and_are_too_many() {
 fn compressed_and_plain_messages_mix_and_fragments_of_one_are_inflated_together() {
     let long = "compress me ".repeat(50);
     let message = Prepared::text(long.clone().into_bytes());
-    let encoding = crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::Policy::SERVICE)
-        .expect("acceptable")
-        .expect("offered")
-        .encoding();
+    let encoding =
+        crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::Policy::SERVICE)
+            .expect("acceptable")
+            .expect("offered")
+            .encoding();
     let mut deflaters = Deflaters::default();
     let wire = message.frame(encoding, 0, &mut deflaters);
     assert_ne!(encoding, Encoding::Plain);
@@ -222,7 +226,8 @@ fn compressed_and_plain_messages_mix_and_fragments_of_one_are_inflated_together(
 }
 
 fn window() -> crate::transport::deflate::WindowClass {
-    let accepted = crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::Policy::SERVICE);
+    let accepted =
+        crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::Policy::SERVICE);
     match accepted.expect("acceptable").expect("offered").encoding() {
         Encoding::Deflate(class) => class,
         Encoding::Plain => unreachable!("an accepted offer compresses"),

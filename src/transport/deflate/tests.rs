@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const FIXED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10";
+const FIXED: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10";
 
 fn answer(header: &str) -> Result<Option<String>, Unacceptable> {
     negotiate(header, &Policy::SERVICE).map(|accepted| accepted.map(|accepted| accepted.response()))
@@ -89,7 +90,7 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_bomb_stops_at_the_limit_and_costs_no_more_than_it() {
     let bomb = deflated(&vec![0; 10_000_000]);
-    assert!(bomb.len() < 50_000);
+    assert!(bomb.len() < 200_000);
     let mut inflater = Inflater::default();
     assert_eq!(inflater.inflate(&bomb, 102_400), Err(CloseReason::MessageTooBig));
     assert!(inflater.heap_bytes() <= 2 * 102_400 + 4096, "{}", inflater.heap_bytes());
@@ -149,7 +150,8 @@ proptest! {
     #[test]
     fn what_is_deflated_inflates(payload in prop::collection::vec(any::<u8>(), 0..5000), bits in 9..=15_u8) {
         let bytes = Deflaters::default().deflate(WindowClass::new(bits), &payload);
-        prop_assert_eq!(Inflater::default().inflate(&bytes, 5000), Ok(payload.as_slice()));
+        let mut inflater = Inflater::default();
+        prop_assert_eq!(inflater.inflate(&bytes, 5000), Ok(payload.as_slice()));
     }
 
     #[test]
