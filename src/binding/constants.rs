@@ -29,12 +29,19 @@ pub const webSocketService: WebSocketService = Instance;
 #[napi]
 pub const BASE_CONFIG: Readonly<BaseConfig> = Readonly(PhantomData);
 
+/// Constants are exported before classes, so the instance can only be made afterwards: see [`export_instance`]. This
+/// holds its place among the declared exports.
 impl ToNapiValue for Instance {
     unsafe fn to_napi_value(env: sys::napi_env, _: Self) -> Result<sys::napi_value> {
-        let env = Env::from_raw(env);
-        let instance = service::WebSocketService::new(env, None)?.into_instance(&env)?;
-        Ok(instance.as_object(&env).raw())
+        // SAFETY: `env` is that of the module being registered.
+        unsafe { <()>::to_napi_value(env, ()) }
     }
+}
+
+#[napi(module_exports)]
+pub fn export_instance(mut exports: Object<'_>, env: Env) -> Result<()> {
+    let instance = service::WebSocketService::new(env, None)?.into_instance(&env)?;
+    exports.set_named_property("webSocketService", instance.as_object(&env))
 }
 
 impl ToNapiValue for Readonly<BaseConfig> {
