@@ -1,4 +1,4 @@
-// What the service says about itself, once a second: getStats(), getHealthStatus(), getMetrics()
+// What the service says about itself, once a second: getStats(), getHealthStatus(), getMetrics(),
 // and who follows what.
 
 import { LineChart } from './chart.js'
