@@ -133,6 +133,8 @@ pub enum CloseReason {
     Shutdown,
     /// More unwritten bytes than one connection may hold.
     SlowConsumer,
+    /// A message in more pieces than anybody needs.
+    TooManyFragments,
 }
 
 impl CloseReason {
@@ -141,7 +143,7 @@ impl CloseReason {
             Self::Shutdown => 1001,
             Self::ProtocolError => 1002,
             Self::InvalidData => 1007,
-            Self::AuthenticationRequired | Self::RateLimited => 1008,
+            Self::AuthenticationRequired | Self::RateLimited | Self::TooManyFragments => 1008,
             Self::MessageTooBig => 1009,
             Self::ServiceRestart => 1012,
             Self::SlowConsumer => 1013,
@@ -151,7 +153,7 @@ impl CloseReason {
     pub fn text(self) -> &'static str {
         match self {
             Self::AuthenticationRequired => "Authentication required",
-            Self::InvalidData | Self::MessageTooBig | Self::ProtocolError => "",
+            Self::InvalidData | Self::MessageTooBig | Self::ProtocolError | Self::TooManyFragments => "",
             Self::RateLimited => "Rate limit exceeded",
             Self::ServiceRestart => "Service restart",
             Self::Shutdown => "Server shutdown",
@@ -163,7 +165,11 @@ impl CloseReason {
     pub fn may_reconnect(self) -> bool {
         match self {
             Self::ServiceRestart | Self::Shutdown | Self::SlowConsumer | Self::RateLimited => true,
-            Self::AuthenticationRequired | Self::InvalidData | Self::MessageTooBig | Self::ProtocolError => false,
+            Self::AuthenticationRequired
+            | Self::InvalidData
+            | Self::MessageTooBig
+            | Self::ProtocolError
+            | Self::TooManyFragments => false,
         }
     }
 }
@@ -183,6 +189,7 @@ mod tests {
             CloseReason::ServiceRestart,
             CloseReason::Shutdown,
             CloseReason::SlowConsumer,
+            CloseReason::TooManyFragments,
         ] {
             assert!(reason.text().len() <= 123, "{reason:?}");
             assert!((1000..=1014).contains(&reason.code()), "{reason:?}");

@@ -49,15 +49,17 @@ impl Attachment {
     /// Adds our listener. The server may be listening or not.
     pub fn new<R: Receptionist + 'static>(env: &Env, server: &Object<'_>, receptionist: Rc<R>) -> Result<Self> {
         let own_server = server.create_ref::<false>()?;
-        let listener = env.create_function_from_closure::<
-            FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, (), _,
-        >("carillonUpgrade", move |context| {
-            let server: Object<'_> = context.this()?;
-            let request: Object<'_> = context.get(0)?;
-            let socket: Object<'_> = context.get(1)?;
-            let head: Unknown<'_> = context.get(2)?;
-            on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist)
-        })?;
+        let listener = env
+            .create_function_from_closure::<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, (), _>(
+                "carillonUpgrade",
+                move |context| {
+                    let server: Object<'_> = context.this()?;
+                    let request: Object<'_> = context.get(0)?;
+                    let socket: Object<'_> = context.get(1)?;
+                    let head: Unknown<'_> = context.get(2)?;
+                    on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist)
+                },
+            )?;
         values::call_method(server, "on", FnArgs::from(("upgrade", listener.to_unknown())))?;
         Ok(Self { server: own_server, listener: listener.create_ref()? })
     }
@@ -68,10 +70,6 @@ impl Attachment {
         let listener = self.listener.borrow_back(env)?;
         values::call_method(&server, "removeListener", FnArgs::from(("upgrade", listener.to_unknown())))?;
         self.server.unref(env)
-    }
-
-    pub fn is_to(&self, env: &Env, server: &Object<'_>) -> Result<bool> {
-        env.strict_equals(self.server.get_value(env)?, *server)
     }
 }
 

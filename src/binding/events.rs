@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsObjectValue, JsValue, Object, ObjectRef, Unknown};
+use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
@@ -154,13 +154,13 @@ impl Courier {
         let courier =
             Rc::new(Self { host: host.clone(), listeners: RefCell::default(), functions: RefCell::default() });
         let weak: Weak<Self> = Rc::downgrade(&courier);
-        let deliver: Function<'_, (), Unknown<'static>> =
-            env.create_function_from_closure("carillonDeliver", move |context| {
-                if let Some(courier) = weak.upgrade() {
-                    courier.deliver(context.env);
-                }
-                Ok(())
-            })?;
+        let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
+            if let Some(courier) = weak.upgrade() {
+                courier.deliver(context.env);
+            }
+            Ok(())
+        })?;
+        let deliver: Function<'_, (), Unknown<'static>> = values::read(&deliver.to_unknown())?;
         let wake = deliver.build_threadsafe_function::<()>().weak::<true>().build()?;
         // Set once, here; nobody else has the host yet.
         let _ = host.wake.set(wake);
@@ -170,9 +170,7 @@ impl Courier {
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
         for level in LogLevel::ALL {
             let is_logged = match &functions.logger {
-                Some(logger) => {
-                    values::kind(&values::property(&logger.get_value(env)?, level.method())?) == "function"
-                }
+                Some(logger) => values::kind(&values::property(&logger.get_value(env)?, level.method())?) == "function",
                 None => false,
             };
             self.host.set_heard(level.bit(), is_logged);
@@ -327,7 +325,10 @@ fn settle<T: 'static>(
     };
     let then = values::as_object(&returned).and_then(|promise| {
         let then: Option<Function<'_, FnArgs<(Unknown<'_>, Unknown<'_>)>, Unknown<'_>>> =
-            values::property(&promise, "then").ok().filter(|then| values::kind(then) == "function").and_then(|then| values::read(&then).ok());
+            values::property(&promise, "then")
+                .ok()
+                .filter(|then| values::kind(then) == "function")
+                .and_then(|then| values::read(&then).ok());
         then.map(|then| (promise, then))
     });
     let Some((promise, then)) = then else {
@@ -346,7 +347,9 @@ fn settle<T: 'static>(
         })?;
         let rejected = env.create_function_from_closure::<Unknown<'_>, (), _>("rejected", move |context| {
             if let Some(answer) = on_failure.take() {
-                let why = context.first_arg::<Unknown<'_>>().and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
+                let why = context
+                    .first_arg::<Unknown<'_>>()
+                    .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
                 reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
             }
             Ok(())

@@ -104,11 +104,7 @@ fn vitals(stats: &ServiceStats, memory: &NodeMemory, base: &BaseConfig) -> Vital
         queue_overflows: stats.queue_overflows,
         average_latency_ms: stats.average_latency,
         success_rate: stats.message_success_rate,
-        heap: HeapUse {
-            used: memory.heap_used,
-            total: memory.heap_total,
-            limit: memory.heap_limit,
-        },
+        heap: HeapUse { used: memory.heap_used, total: memory.heap_total, limit: memory.heap_limit },
     }
 }
 
@@ -116,7 +112,8 @@ impl NodeMemory {
     fn read(env: &Env) -> Result<Self> {
         let process: Object<'_> = env.get_global()?.get_named_property("process")?;
         let usage: Object<'_> = values::read(&values::call_method(&process, "memoryUsage", ())?)?;
-        let number = |name: &str| -> Result<f64> { Ok(values::as_number(&values::property(&usage, name)?).unwrap_or(0.0)) };
+        let number =
+            |name: &str| -> Result<f64> { Ok(values::as_number(&values::property(&usage, name)?).unwrap_or(0.0)) };
         Ok(Self {
             heap_used: number("heapUsed")?,
             heap_total: number("heapTotal")?,
@@ -134,7 +131,10 @@ impl NodeMemory {
 /// `v8.getHeapStatistics().heap_size_limit`, where `process.getBuiltinModule` exists (Node 20.16, 22.3 and later).
 fn heap_limit(process: &Object<'_>) -> Option<f64> {
     let get: Function<'_, FnArgs<(&str,)>, napi::bindgen_prelude::Unknown<'_>> =
-        values::property(process, "getBuiltinModule").ok().filter(|get| values::kind(get) == "function").and_then(|get| values::read(&get).ok())?;
+        values::property(process, "getBuiltinModule")
+            .ok()
+            .filter(|get| values::kind(get) == "function")
+            .and_then(|get| values::read(&get).ok())?;
     let v8 = values::as_object(&get.apply(*process, FnArgs::from(("v8",))).ok()?)?;
     let statistics = values::as_object(&values::call_method(&v8, "getHeapStatistics", ()).ok()?)?;
     values::as_number(&values::property(&statistics, "heap_size_limit").ok()?)

@@ -1,11 +1,11 @@
 //! The plain objects that getters and events hand to JavaScript; their comments become `index.d.ts`.
 
-use napi::bindgen_prelude::{JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Object, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
-use crate::binding::values;
 use crate::binding::error::describe;
+use crate::binding::values;
 use crate::core::host::Event;
 use crate::core::websocket_service::Counts;
 use crate::monitoring::statistics_collector::{Statistics, UnixMillis};

@@ -91,12 +91,13 @@ impl Parsed {
 /// Reads the options object; `undefined` means all defaults.
 pub fn parse(env: &Env, given: Option<Unknown<'_>>) -> Result<Parsed> {
     let given = given.filter(|given| !values::is_absent(given));
-    let object = match &given {
-        None => None,
-        Some(given) => Some(values::as_object(given).ok_or_else(|| {
-            invalid(env, format!("The options must be an object. Received {}", values::kind(given)))
-        })?),
-    };
+    let object =
+        match &given {
+            None => None,
+            Some(given) => Some(values::as_object(given).ok_or_else(|| {
+                invalid(env, format!("The options must be an object. Received {}", values::kind(given)))
+            })?),
+        };
     let reader = Reader { env, object };
     reader.reject_unknown()?;
     reader.parse()
@@ -126,7 +127,8 @@ impl Reader<'_> {
         service.base = self.base()?;
         service.runtime = self.runtime()?;
         service.batching = self.one_of("batching", &["envelope", "frames"], Batching::from_name)?.unwrap_or_default();
-        service.backpressure.max_bytes = self.integer("maxBackpressure", 1024.0, MAX_SAFE)?.unwrap_or(1_048_576.0) as usize;
+        service.backpressure.max_bytes =
+            self.integer("maxBackpressure", 1024.0, MAX_SAFE)?.unwrap_or(1_048_576.0) as usize;
         service.backpressure.policy = self
             .one_of("slowConsumer", &["close", "drop-oldest", "drop-newest"], SlowConsumerPolicy::from_name)?
             .unwrap_or_default();
@@ -156,7 +158,9 @@ impl Reader<'_> {
 
     fn key(&self) -> Result<KeySource> {
         match (self.string("jwtSecret")?, self.string("jwtPublicKey")?) {
-            (Some(_), Some(_)) => Err(invalid(self.env, "The options jwtSecret and jwtPublicKey exclude each other".into())),
+            (Some(_), Some(_)) => {
+                Err(invalid(self.env, "The options jwtSecret and jwtPublicKey exclude each other".into()))
+            }
             (Some(secret), None) => Ok(KeySource::Given(KeyMaterial::Secret(secret))),
             (None, Some(key)) => Ok(KeySource::Given(KeyMaterial::PublicKey(key))),
             (None, None) => Ok(KeySource::Environment),
@@ -171,8 +175,9 @@ impl Reader<'_> {
             functions.lookup_user = Some(function.create_ref()?);
         }
         if let Some(given) = self.get("preferences")? {
-            let hooks = values::as_object(&given)
-                .ok_or_else(|| self.wrong("preferences", "an object with the functions load and save", values::kind(&given)))?;
+            let hooks = values::as_object(&given).ok_or_else(|| {
+                self.wrong("preferences", "an object with the functions load and save", values::kind(&given))
+            })?;
             for name in ["load", "save"] {
                 let hook = values::property(&hooks, name)?;
                 if values::kind(&hook) != "function" {
@@ -184,7 +189,9 @@ impl Reader<'_> {
         if let Some(given) = self.get("logger")? {
             let logger = values::as_object(&given)
                 .or_else(|| values::as_function(&given).and_then(|function| values::read(&function.to_unknown()).ok()))
-                .ok_or_else(|| self.wrong("logger", "an object with functions such as info and error", values::kind(&given)))?;
+                .ok_or_else(|| {
+                    self.wrong("logger", "an object with functions such as info and error", values::kind(&given))
+                })?;
             for level in LogLevel::ALL {
                 let method = values::property(&logger, level.method())?;
                 if !matches!(values::kind(&method), "function" | "undefined") {
@@ -216,13 +223,15 @@ impl Reader<'_> {
             if hops.fract() != 0.0 || !(0.0..=32.0).contains(&hops) {
                 return Err(self.wrong("trustProxy", expected, &format!("{hops}")));
             }
-            return Ok(TrustProxy::Hops(hops as usize));
+            return Ok(TrustProxy::Hops(hops as u32));
         }
         let Ok(Some(ranges)) = self.strings("trustProxy") else {
             return Err(self.wrong("trustProxy", expected, values::kind(&given)));
         };
         let networks: Option<Vec<Network>> = ranges.iter().map(|range| range.parse().ok()).collect();
-        networks.map(TrustProxy::Networks).ok_or_else(|| self.wrong("trustProxy", expected, "a list with something else"))
+        networks
+            .map(TrustProxy::Networks)
+            .ok_or_else(|| self.wrong("trustProxy", expected, "a list with something else"))
     }
 
     fn base(&self) -> Result<BaseConfig> {
@@ -237,7 +246,8 @@ impl Reader<'_> {
         let Some(object) = &self.object else { return Ok(()) };
         for name in Object::keys(object)? {
             if !KNOWN.contains(&name.as_str()) {
-                let hint = closest(&name, KNOWN).map(|known| format!(". Did you mean \"{known}\"?")).unwrap_or_default();
+                let hint =
+                    closest(&name, KNOWN).map(|known| format!(". Did you mean \"{known}\"?")).unwrap_or_default();
                 return Err(invalid(self.env, format!("Unknown option \"{name}\"{hint}")));
             }
         }
@@ -269,7 +279,10 @@ impl Reader<'_> {
         for index in 0..array.get_array_length()? {
             let element: Unknown<'_> = array.get_element(index)?;
             let kind = values::kind(&element);
-            strings.push(values::as_string(&element).ok_or_else(|| self.wrong(name, expected, &format!("a list with {kind}")))?);
+            strings.push(
+                values::as_string(&element)
+                    .ok_or_else(|| self.wrong(name, expected, &format!("a list with {kind}")))?,
+            );
         }
         Ok(Some(strings))
     }
@@ -302,8 +315,8 @@ impl Reader<'_> {
     /// The members of an object of numbers.
     fn numbers(&self, name: &str) -> Result<Vec<(String, f64)>> {
         let Some(given) = self.get(name)? else { return Ok(Vec::new()) };
-        let object = values::as_object(&given)
-            .ok_or_else(|| self.wrong(name, "an object of numbers", values::kind(&given)))?;
+        let object =
+            values::as_object(&given).ok_or_else(|| self.wrong(name, "an object of numbers", values::kind(&given)))?;
         let mut pairs = Vec::new();
         for key in Object::keys(&object)? {
             let member = values::property(&object, &key)?;

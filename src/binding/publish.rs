@@ -23,9 +23,9 @@ pub struct BillUpdate {
 }
 
 pub fn bill_update(env: &Env, bill_id: &Unknown<'_>, update: &Unknown<'_>) -> Result<BillUpdate> {
-    let bill = values::as_number(bill_id).and_then(BillId::from_f64).ok_or_else(|| {
-        invalid_argument(*env, "billId", "a positive integer up to 2^53 − 1", values::kind(bill_id))
-    })?;
+    let bill = values::as_number(bill_id)
+        .and_then(BillId::from_f64)
+        .ok_or_else(|| invalid_argument(*env, "billId", "a positive integer up to 2^53 − 1", values::kind(bill_id)))?;
     let object = object(env, "update", update)?;
     string_member(env, "update.type", &values::property(&object, "type")?)?;
     let given = values::property(&object, "timestamp")?;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{JavaScriptClassExt, JsObjectValue, JsValue, Object, ObjectRef, This, Unknown};
+use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, ObjectRef, This, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 use tracing::Dispatch;
@@ -233,7 +233,13 @@ impl WebSocketService {
         ts_args_type = "event: E, listener: ServiceEvents[E]",
         ts_return_type = "this"
     )]
-    pub fn on<'env>(&self, env: Env, this: This<'env>, event: Unknown<'_>, listener: Unknown<'_>) -> Result<Object<'env>> {
+    pub fn on<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
         self.inner.add_listener(env, &event, &listener, false)?;
         Ok(this.object)
     }
@@ -244,7 +250,13 @@ impl WebSocketService {
         ts_args_type = "event: E, listener: ServiceEvents[E]",
         ts_return_type = "this"
     )]
-    pub fn once<'env>(&self, env: Env, this: This<'env>, event: Unknown<'_>, listener: Unknown<'_>) -> Result<Object<'env>> {
+    pub fn once<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
         self.inner.add_listener(env, &event, &listener, true)?;
         Ok(this.object)
     }
@@ -255,7 +267,13 @@ impl WebSocketService {
         ts_args_type = "event: E, listener: ServiceEvents[E]",
         ts_return_type = "this"
     )]
-    pub fn off<'env>(&self, env: Env, this: This<'env>, event: Unknown<'_>, listener: Unknown<'_>) -> Result<Object<'env>> {
+    pub fn off<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
         let kind = read_event(env, &event)?;
         self.inner.courier.remove(&env, kind, &listener)?;
         Ok(this.object)
@@ -307,13 +325,13 @@ impl Inner {
     fn verifier(&self, env: &Env) -> Result<Arc<TokenVerifier>> {
         let parsed = self.parsed.borrow();
         let secret = match parsed.key {
-            KeySource::Environment => values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty()),
+            KeySource::Environment => {
+                values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty())
+            }
             KeySource::Given(_) => None,
         };
-        let verifier = parsed
-            .token_rules(secret.clone())
-            .and_then(TokenVerifier::new)
-            .map_err(|error| exception(*env, &error))?;
+        let verifier =
+            parsed.token_rules(secret.clone()).and_then(TokenVerifier::new).map_err(|error| exception(*env, &error))?;
         *self.secret.borrow_mut() = secret;
         Ok(Arc::new(verifier))
     }

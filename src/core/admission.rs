@@ -136,10 +136,7 @@ impl Shard {
     }
 
     /// A hook's answer, within the time it has. Ends early when the shard drains.
-    pub(super) async fn hook_answer<T>(
-        &self,
-        answer: oneshot::Receiver<Result<T, HookFault>>,
-    ) -> Result<T, HookFault> {
+    pub(super) async fn hook_answer<T>(&self, answer: oneshot::Receiver<Result<T, HookFault>>) -> Result<T, HookFault> {
         if self.is_draining() {
             return Err(HookFault::TimedOut);
         }
@@ -236,8 +233,14 @@ impl Shard {
         let place = connections.vacant_entry();
         // A shard would need 2^32 descriptors to reach the other end of this conversion.
         let Ok(key) = u32::try_from(place.key()).map(ConnectionKey) else { return };
-        let connection =
-            Rc::new(Connection::new(number, key, encoding, transport, State::Anonymous { remote_address }, self.timers.millis(now)));
+        let connection = Rc::new(Connection::new(
+            number,
+            key,
+            encoding,
+            transport,
+            State::Anonymous { remote_address },
+            self.timers.millis(now),
+        ));
         place.insert(connection.clone());
         drop(connections);
         self.queue(&connection, Prepared::raw(upgrade.response()));
@@ -265,12 +268,8 @@ impl Shard {
         self.counters.activity(now);
         let base = &self.shared.options.base;
         let id = ConnectionId { user, number: connection.number };
-        let greeting = outgoing::connected(
-            &id,
-            now.as_f64(),
-            base.heartbeat_interval.as_millis() as f64,
-            base.max_payload as f64,
-        );
+        let greeting =
+            outgoing::connected(&id, now.as_f64(), base.heartbeat_interval.as_millis() as f64, base.max_payload as f64);
         self.deliver(connection, &Prepared::text(greeting), Priority::Normal);
         if self.shared.host.listens(EventKind::Connection) {
             self.shared.host.emit(Event::Connection { id, remote_address: remote_address.into() });

@@ -18,6 +18,7 @@ use crate::core::host::Ending;
 use crate::core::outbox::{Flushed, Outbox};
 use crate::core::shard::Shard;
 use crate::error::CloseReason;
+use crate::monitoring::statistics_collector::ShardCounters;
 use crate::transport::Transport;
 use crate::transport::assembler::{Assembler, Message};
 use crate::transport::deflate::Deflaters;
@@ -44,6 +45,8 @@ pub struct Connection {
     hooks_in_flight: Cell<u8>,
     /// Whether the shard has it on the list of those to flush at the end of the turn.
     pub(super) is_staged: Cell<bool>,
+    /// The unwritten bytes that the shard's counters know of.
+    accounted: Cell<usize>,
 }
 
 /// Where a connection is in its life. Only `Open` has a user, subscriptions and a place in any table.
@@ -97,6 +100,7 @@ impl Connection {
             owed: Cell::new(0),
             hooks_in_flight: Cell::new(0),
             is_staged: Cell::new(false),
+            accounted: Cell::new(0),
         }
     }
 
@@ -138,6 +142,15 @@ impl Connection {
             Ok(Flushed::Everything) => self.owed.set(0),
             // The task finds a failed write again and ends the connection.
             Ok(Flushed::Blocked) | Err(_) => self.wake(),
+        }
+    }
+
+    /// Brings the shard's count of unwritten bytes up to date.
+    pub fn account(&self, counters: &ShardCounters) {
+        let bytes = self.outbox.borrow().bytes();
+        let before = self.accounted.replace(bytes);
+        if before != bytes {
+            counters.pending(before, bytes);
         }
     }
 
@@ -196,7 +209,9 @@ impl ConnectionTask {
             self.understand(&mut early);
         }
         loop {
-            if let Poll::Ready(ending) = self.poll_write(cx) {
+            let written = self.poll_write(cx);
+            self.connection.account(&self.shard.counters);
+            if let Poll::Ready(ending) = written {
                 return Poll::Ready(ending);
             }
             if self.connection.is_paused() {

@@ -175,10 +175,11 @@ impl Reservation {
         if entry.open.len() > 1 {
             return Arrival::New;
         }
-        match users.left.remove(self.user.as_str(), elapsed, window) {
-            Some(()) => Arrival::Reconnected,
-            None => Arrival::New,
+        if users.left.get(&self.user, elapsed, window).is_none() {
+            return Arrival::New;
         }
+        users.left.remove(&self.user);
+        Arrival::Reconnected
         // The place itself is given back by `drop`.
     }
 }

@@ -82,6 +82,8 @@ impl Shard {
         self.depart(connection, State::Cut, &ending);
         let discarded = connection.outbox.borrow_mut().discard();
         self.counters.dropped(discarded);
+        connection.outbox.take();
+        connection.account(&self.counters);
         let mut connections = self.connections.borrow_mut();
         connections.try_remove(connection.key.0 as usize);
         if connections.capacity() > 1024 && connections.len() * 4 < connections.capacity() {
@@ -95,8 +97,10 @@ impl Shard {
     /// Everything published has been queued: the batches, the announcement and the close frame follow.
     pub(super) fn say_goodbye(&self) {
         let base = &self.shared.options.base;
-        let announcement =
-            Prepared::text(outgoing::server_shutdown(UnixMillis::now().as_f64(), base.reconnect_delay.as_millis() as f64));
+        let announcement = Prepared::text(outgoing::server_shutdown(
+            UnixMillis::now().as_f64(),
+            base.reconnect_delay.as_millis() as f64,
+        ));
         for connection in self.all_connections() {
             self.flush_batch(&connection);
             if connection.is_open() {

@@ -84,6 +84,7 @@ impl Shard {
         } else if waiting == 1 {
             self.timers.flush_in(runtime.batch_delay, connection.key, batch);
         }
+        connection.account(&self.counters);
         true
     }
 
@@ -130,6 +131,7 @@ impl Shard {
             if let Some(connection) = self.connection(*key) {
                 connection.is_staged.set(false);
                 connection.flush(&mut deflaters);
+                connection.account(&self.counters);
             }
         }
         let mut spare = staged;
@@ -154,7 +156,9 @@ impl Shard {
             // If we are late ourselves (the process was stopped, the machine slept), the pong may lie unread in
             // the socket: nobody is judged by a beat we missed.
             let is_late = now.saturating_duration_since(due) > interval / 2;
-            if !is_late && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale))) {
+            if !is_late
+                && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale)))
+            {
                 tracing::debug!(connection = number.0, "no pong in time");
                 self.cut(&connection);
                 continue;

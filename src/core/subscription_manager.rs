@@ -229,10 +229,9 @@ impl Table {
                 self.users.remove(user.as_str());
             }
         }
-        for (capacity, length, shrink) in [
-            (self.bills.capacity(), self.bills.len(), true),
-            (self.users.capacity(), self.users.len(), false),
-        ] {
+        for (capacity, length, shrink) in
+            [(self.bills.capacity(), self.bills.len(), true), (self.users.capacity(), self.users.len(), false)]
+        {
             if capacity > 1024 && length * 4 < capacity {
                 if shrink { self.bills.shrink_to(length * 2) } else { self.users.shrink_to(length * 2) }
             }

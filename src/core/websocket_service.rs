@@ -83,6 +83,25 @@ pub struct Counts {
     pub dedupe_entries: usize,
 }
 
+/// Bytes the service keeps, by what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// What shards and tables hold per connection and user; an estimate, the system's own part not included.
+    pub connections: usize,
+    /// What indexes and tables hold per bill and subscription; an estimate.
+    pub subscriptions: usize,
+    /// What remembering published updates takes; an estimate.
+    pub dedupe: usize,
+    /// Unwritten bytes of all connections.
+    pub buffers: usize,
+}
+
+impl Sizes {
+    pub fn total(&self) -> usize {
+        self.connections + self.subscriptions + self.dedupe + self.buffers
+    }
+}
+
 impl Shared {
     pub fn verifier(&self) -> Arc<TokenVerifier> {
         self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -95,11 +114,7 @@ impl WebSocketService {
         let values = runtime.values();
         let service = Arc::new(Self {
             host,
-            statistics: Arc::new(StatisticsCollector::new(
-                ShardSet::CAPACITY,
-                max_latency_samples,
-                UnixMillis::now(),
-            )),
+            statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
             life: Mutex::new(Life::Stopped),
             dedupe: Mutex::new(LruCache::new(values.dedupe_cache_size)),
@@ -308,6 +323,21 @@ impl WebSocketService {
             queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
             queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
             dedupe_entries,
+        }
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        const PER_CONNECTION: usize = 100;
+        const PER_BILL: usize = 8;
+        const PER_SUBSCRIPTION: usize = 50;
+        const PER_DEDUPE_ENTRY: usize = 100;
+        let counts = self.counts();
+        let names: usize = self.connected_users().iter().map(|user| 2 * user.as_str().len()).sum();
+        Sizes {
+            connections: self.statistics.active_connections() * PER_CONNECTION + names,
+            subscriptions: counts.bills * PER_BILL + counts.subscriptions * PER_SUBSCRIPTION,
+            dedupe: counts.dedupe_entries * PER_DEDUPE_ENTRY,
+            buffers: self.statistics.pending_bytes(),
         }
     }
 

@@ -156,8 +156,12 @@ mod tests {
 
     #[test]
     fn the_analysis_warns_in_its_own_words() {
-        let vitals =
-            Vitals { active_connections: 8001.0, queue_depth: 701.0, heap: HeapUse { used: 90.0, total: 90.0, limit: Some(100.0) }, ..WELL };
+        let vitals = Vitals {
+            active_connections: 8001.0,
+            queue_depth: 701.0,
+            heap: HeapUse { used: 90.0, total: 90.0, limit: Some(100.0) },
+            ..WELL
+        };
         assert_eq!(
             analyse(&vitals, 60 * 1024 * 1024),
             [

@@ -34,6 +34,8 @@ pub struct ShardCounters {
     /// Payloads not delivered: dropped by a slow consumer's policy or discarded unread.
     dropped: AtomicU64,
     last_activity: AtomicU64,
+    /// Unwritten bytes of the shard's connections.
+    pending_bytes: AtomicUsize,
     latencies: Mutex<CircularBuffer<Latency>>,
 }
 
@@ -117,6 +119,11 @@ impl StatisticsCollector {
         self.active.load(Relaxed)
     }
 
+    /// Unwritten bytes of all connections.
+    pub fn pending_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.pending_bytes.load(Relaxed)).sum()
+    }
+
     pub fn broadcast(&self, now: UnixMillis) {
         self.broadcasts.fetch_add(1, Relaxed);
         self.last_broadcast.fetch_max(now.0, Relaxed);
@@ -173,6 +180,7 @@ impl ShardCounters {
             messages: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             last_activity: AtomicU64::new(0),
+            pending_bytes: AtomicUsize::new(0),
             latencies: Mutex::new(CircularBuffer::new(max_latency_samples)),
         }
     }
@@ -188,6 +196,12 @@ impl ShardCounters {
 
     pub fn activity(&self, now: UnixMillis) {
         self.last_activity.store(now.0, Relaxed);
+    }
+
+    /// A connection's unwritten bytes went from `before` to `after`.
+    pub fn pending(&self, before: usize, after: usize) {
+        // Wraps both ways, so a decrease is the addition of its complement.
+        self.pending_bytes.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
     pub fn dropped(&self, count: u32) {

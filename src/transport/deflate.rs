@@ -1,20 +1,233 @@
-//! To be written.
+//! permessage-deflate (RFC 7692): negotiation, inflating under a limit, deflating. Pure.
+//!
+//! Always without context takeover in either direction, so a shard needs one [`Inflater`] and one deflater per window
+//! size, and a connection keeps nothing but its [`Encoding`].
 
-#[derive(Clone, Debug)]
-pub struct Policy {}
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
+use crate::error::CloseReason;
+use crate::transport::extensions::{Extension, parse};
+use crate::transport::prepared::Encoding;
+
+/// What ends every message and is not sent (RFC 7692 §7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// What the inflater's buffer keeps between messages.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Own window and the smallest a client may ask for, in bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Negotiated {}
+pub struct Policy {
+    pub server_max_window_bits: u8,
+    pub min_server_window_bits: u8,
+}
 
+impl Policy {
+    /// What the service's clients have always been answered.
+    pub const SERVICE: Self = Self { server_max_window_bits: 10, min_server_window_bits: 10 };
+
+    /// Everything the codec can do; zlib has no window of 8 bits.
+    pub const FULL_RANGE: Self = Self { server_max_window_bits: 15, min_server_window_bits: 9 };
+}
+
+/// An accepted offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    server_max_window_bits: u8,
+    client_max_window_bits: Option<u8>,
+    /// Whether the offer asked for a window of its own: RFC 7692 §7.1.2.1 lets a server name one unasked.
+    names_server_window: bool,
+}
+
+/// The header is malformed, or permessage-deflate was offered in no acceptable way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unacceptable;
 
-pub fn negotiate(_header: &str, _policy: &Policy) -> Result<Option<Negotiated>, Unacceptable> {
-    Ok(None)
+/// A window size; connections of one class share compressed frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowClass(u8);
+
+impl WindowClass {
+    pub const COUNT: usize = 7;
+
+    fn new(bits: u8) -> Self {
+        Self(bits.clamp(9, 15))
+    }
+
+    fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// 0 to [`COUNT`](Self::COUNT), exclusive.
+    pub fn index(self) -> usize {
+        usize::from(self.0 - 9)
+    }
+}
+
+/// Answers a `Sec-WebSocket-Extensions` header: the first acceptable offer, nothing if the extension is not offered.
+pub fn negotiate(header: &str, policy: &Policy) -> Result<Option<Negotiated>, Unacceptable> {
+    let mut offers = Vec::new();
+    for extension in parse(header) {
+        let extension = extension.map_err(|_malformed| Unacceptable)?;
+        if extension.name == "permessage-deflate" {
+            // One broken offer spoils the header, wherever it stands.
+            offers.push(Offer::read(&extension)?);
+        }
+    }
+    if offers.is_empty() {
+        return Ok(None);
+    }
+    offers.iter().find_map(|offer| offer.accept(policy)).map(Some).ok_or(Unacceptable)
 }
 
 impl Negotiated {
+    /// The header's value for the 101.
     pub fn response(&self) -> String {
-        String::new()
+        let mut response = "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
+        if self.names_server_window {
+            response.push_str(&format!("; server_max_window_bits={}", self.server_max_window_bits));
+        }
+        if let Some(bits) = self.client_max_window_bits {
+            response.push_str(&format!("; client_max_window_bits={bits}"));
+        }
+        response
+    }
+
+    pub fn encoding(&self) -> Encoding {
+        Encoding::Deflate(WindowClass::new(self.server_max_window_bits))
     }
 }
+
+/// The parameters of one offer (RFC 7692 §7.1).
+#[derive(Default)]
+struct Offer {
+    server_max_window_bits: Option<u8>,
+    client_max_window_bits: Option<u8>,
+}
+
+impl Offer {
+    fn read(extension: &Extension<'_>) -> Result<Self, Unacceptable> {
+        let mut offer = Self::default();
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, value) in &extension.parameters {
+            match (*name, value) {
+                ("server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits", None) => {}
+                ("server_max_window_bits", Some(value)) => offer.server_max_window_bits = Some(window_bits(value)?),
+                ("client_max_window_bits", Some(value)) => offer.client_max_window_bits = Some(window_bits(value)?),
+                _ => return Err(Unacceptable),
+            }
+            // Four names exist, so this list stays short.
+            if seen.contains(name) {
+                return Err(Unacceptable);
+            }
+            seen.push(name);
+        }
+        Ok(offer)
+    }
+
+    fn accept(&self, policy: &Policy) -> Option<Negotiated> {
+        let asked = self.server_max_window_bits.unwrap_or(15);
+        (asked >= policy.min_server_window_bits).then(|| Negotiated {
+            server_max_window_bits: policy.server_max_window_bits.min(asked),
+            client_max_window_bits: self.client_max_window_bits,
+            names_server_window: self.server_max_window_bits.is_some() || policy.server_max_window_bits < 15,
+        })
+    }
+}
+
+fn window_bits(value: &str) -> Result<u8, Unacceptable> {
+    let bits: u8 = value.parse().map_err(|_| Unacceptable)?;
+    let is_canonical = (8..=15).contains(&bits) && value == bits.to_string();
+    if is_canonical { Ok(bits) } else { Err(Unacceptable) }
+}
+
+/// Inflates messages, one at a time, into a buffer of its own.
+#[derive(Debug, Default)]
+pub struct Inflater {
+    stream: Option<Decompress>,
+    output: Vec<u8>,
+}
+
+impl Inflater {
+    /// The message, if it is no longer than `max` bytes. Stops at the limit, whatever the rest would become.
+    pub fn inflate(&mut self, payload: &[u8], max: usize) -> Result<&[u8], CloseReason> {
+        // A window of 15 bits reads what any smaller one has written.
+        let stream = self.stream.get_or_insert_with(|| Decompress::new_with_window_bits(false, 15));
+        stream.reset(false);
+        self.output.clear();
+        for input in [payload, &TAIL] {
+            let mut rest = input;
+            while !rest.is_empty() {
+                // One byte beyond the limit tells that it is passed.
+                let room = (max + 1 - self.output.len()).min(self.output.len().max(4096));
+                self.output.reserve(room);
+                let before = stream.total_in();
+                let written = self.output.len();
+                let status = stream
+                    .decompress_vec(rest, &mut self.output, FlushDecompress::Sync)
+                    .map_err(|_corrupt| CloseReason::InvalidData)?;
+                if self.output.len() > max {
+                    return Err(CloseReason::MessageTooBig);
+                }
+                let taken = usize::try_from(stream.total_in() - before).unwrap_or(usize::MAX);
+                rest = rest.get(taken..).unwrap_or_default();
+                if status == Status::StreamEnd {
+                    // A final block ends the message; what may follow it is padding (RFC 7692 §7.2.3.4).
+                    return Ok(&self.output);
+                }
+                if taken == 0 && self.output.len() == written {
+                    return Err(CloseReason::InvalidData);
+                }
+            }
+        }
+        Ok(&self.output)
+    }
+
+    /// Gives an exceptional message's memory back.
+    pub fn forget_room(&mut self) {
+        if self.output.capacity() > KEPT_BYTES {
+            self.output = Vec::new();
+        }
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        self.output.capacity()
+    }
+}
+
+/// Compresses messages: one deflater per window class in use.
+#[derive(Debug, Default)]
+pub struct Deflaters {
+    streams: [Option<Compress>; WindowClass::COUNT],
+}
+
+impl Deflaters {
+    /// The payload of a compressed message, without its tail.
+    pub fn deflate(&mut self, class: WindowClass, payload: &[u8]) -> Vec<u8> {
+        let Some(stream) = self.streams.get_mut(class.index()) else { return Vec::new() };
+        // The fastest level: a broadcast is compressed once, but on the thread that serves everybody.
+        let new = || Compress::new_with_window_bits(Compression::fast(), false, class.bits());
+        let stream = stream.get_or_insert_with(new);
+        stream.reset();
+        let mut output = Vec::with_capacity(payload.len() / 2 + 64);
+        let mut rest = payload;
+        loop {
+            let before = stream.total_in();
+            // Writing into memory fails only for want of room, which the loop makes.
+            let _ = stream.compress_vec(rest, &mut output, FlushCompress::Sync);
+            let taken = usize::try_from(stream.total_in() - before).unwrap_or(usize::MAX);
+            rest = rest.get(taken..).unwrap_or_default();
+            if rest.is_empty() && output.len() < output.capacity() {
+                break;
+            }
+            output.reserve(output.len().max(64));
+        }
+        if output.ends_with(&TAIL) {
+            output.truncate(output.len() - TAIL.len());
+        }
+        output
+    }
+}
+
+#[cfg(test)]
+mod tests;

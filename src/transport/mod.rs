@@ -6,6 +6,7 @@
 
 pub mod assembler;
 pub mod deflate;
+pub mod extensions;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;

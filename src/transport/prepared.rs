@@ -1,1 +1,238 @@
-//! To be written.
+//! One outgoing message: encoded once, compressed once per window class, shared by all its receivers.
+//!
+//! Made by whoever publishes or replies; shards write it to as many connections as they like. Compression happens
+//! on the first shard that needs it, the others use its result.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use crate::transport::deflate::{Deflaters, WindowClass};
+
+/// How a connection's messages go on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Plain,
+    Deflate(WindowClass),
+}
+
+#[derive(Debug)]
+pub struct Prepared {
+    /// Head and payload.
+    plain: Box<[u8]>,
+    head_bytes: u8,
+    content: Content,
+    compressed: OnceLock<Box<Compressed>>,
+}
+
+type Compressed = [OnceLock<Box<[u8]>>; WindowClass::COUNT];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Binary,
+    Control,
+    /// Bytes that are no frame: the answer to the handshake.
+    Raw,
+    Text,
+}
+
+impl Prepared {
+    /// A text message. The caller vouches for UTF-8.
+    pub fn text(payload: Vec<u8>) -> Arc<Self> {
+        Self::single(Content::Text, OpCode::Data(Data::Text), &payload)
+    }
+
+    pub fn binary(payload: &[u8]) -> Arc<Self> {
+        Self::single(Content::Binary, OpCode::Data(Data::Binary), payload)
+    }
+
+    pub fn ping() -> Arc<Self> {
+        Self::single(Content::Control, OpCode::Control(Control::Ping), &[])
+    }
+
+    pub fn pong(payload: &[u8]) -> Arc<Self> {
+        Self::single(Content::Control, OpCode::Control(Control::Pong), payload)
+    }
+
+    pub fn close(code: u16, reason: &str) -> Arc<Self> {
+        let payload = [&code.to_be_bytes(), reason.as_bytes()].concat();
+        Self::single(Content::Control, OpCode::Control(Control::Close), &payload)
+    }
+
+    pub fn close_empty() -> Arc<Self> {
+        Self::single(Content::Control, OpCode::Control(Control::Close), &[])
+    }
+
+    /// Bytes that go on the wire as they are.
+    pub fn raw(bytes: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self {
+            plain: bytes.into_boxed_slice(),
+            head_bytes: 0,
+            content: Content::Raw,
+            compressed: OnceLock::new(),
+        })
+    }
+
+    /// A text message of several parts, put together in one allocation.
+    pub fn concat<'p>(
+        prefix: &[u8],
+        parts: impl Iterator<Item = &'p [u8]> + Clone,
+        separator: u8,
+        suffix: &[u8],
+    ) -> Arc<Self> {
+        let (count, total) = parts.clone().fold((0_usize, 0), |(count, total), part| (count + 1, total + part.len()));
+        let length = prefix.len() + total + count.saturating_sub(1) + suffix.len();
+        Self::build(Content::Text, OpCode::Data(Data::Text), length, |frame| {
+            frame.extend_from_slice(prefix);
+            for (index, part) in parts.enumerate() {
+                if index > 0 {
+                    frame.push(separator);
+                }
+                frame.extend_from_slice(part);
+            }
+            frame.extend_from_slice(suffix);
+        })
+    }
+
+    pub fn payload(&self) -> &[u8] {
+        self.plain.get(usize::from(self.head_bytes)..).unwrap_or_default()
+    }
+
+    /// Whether this is a message of the application, and not a control frame or a handshake.
+    pub fn is_data(&self) -> bool {
+        matches!(self.content, Content::Text | Content::Binary)
+    }
+
+    /// The bytes for the wire. Messages shorter than `threshold` are never compressed, nor is what is no data.
+    pub fn frame(&self, encoding: Encoding, threshold: usize, deflaters: &mut Deflaters) -> &[u8] {
+        let Encoding::Deflate(class) = encoding else { return &self.plain };
+        if !self.is_data() || self.payload().len() < threshold {
+            return &self.plain;
+        }
+        let compressed = self.compressed.get_or_init(Box::default);
+        let Some(place) = compressed.get(class.index()) else { return &self.plain };
+        place.get_or_init(|| self.compress(class, deflaters))
+    }
+
+    /// How long [`frame`](Self::frame) is, for a frame that has been made.
+    pub fn encoded_len(&self, encoding: Encoding) -> usize {
+        let made = match encoding {
+            Encoding::Plain => None,
+            Encoding::Deflate(class) => {
+                self.compressed.get().and_then(|compressed| compressed.get(class.index())).and_then(OnceLock::get)
+            }
+        };
+        made.unwrap_or(&self.plain).len()
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        let compressed = self.compressed.get().map_or(0, |compressed| {
+            let frames = compressed.iter().filter_map(OnceLock::get);
+            size_of::<Compressed>() + frames.map(|frame| frame.len()).sum::<usize>()
+        });
+        self.plain.len() + compressed
+    }
+
+    fn compress(&self, class: WindowClass, deflaters: &mut Deflaters) -> Box<[u8]> {
+        let payload = deflaters.deflate(class, self.payload());
+        let opcode = if self.content == Content::Binary { Data::Binary } else { Data::Text };
+        let header = FrameHeader { opcode: OpCode::Data(opcode), rsv1: true, ..FrameHeader::default() };
+        let mut frame = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
+        // Writing into memory cannot fail.
+        let _ = header.format(payload.len() as u64, &mut frame);
+        frame.extend_from_slice(&payload);
+        frame.into_boxed_slice()
+    }
+
+    fn single(content: Content, opcode: OpCode, payload: &[u8]) -> Arc<Self> {
+        Self::build(content, opcode, payload.len(), |frame| frame.extend_from_slice(payload))
+    }
+
+    fn build(content: Content, opcode: OpCode, length: usize, write: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        let header = FrameHeader { opcode, ..FrameHeader::default() };
+        let head_bytes = header.len(length as u64);
+        let mut frame = Vec::with_capacity(head_bytes + length);
+        // Writing into memory cannot fail.
+        let _ = header.format(length as u64, &mut frame);
+        write(&mut frame);
+        Arc::new(Self {
+            plain: frame.into_boxed_slice(),
+            // At most 10: a frame from a server is not masked.
+            head_bytes: head_bytes as u8,
+            content,
+            compressed: OnceLock::new(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::deflate::{Inflater, Negotiated, Policy, negotiate};
+
+    fn encoding(bits: u8) -> Encoding {
+        let offer = format!("permessage-deflate; server_max_window_bits={bits}");
+        negotiate(&offer, &Policy::FULL_RANGE).ok().flatten().as_ref().map_or(Encoding::Plain, Negotiated::encoding)
+    }
+
+    #[test]
+    fn heads_are_of_the_shortest_form() {
+        let mut deflaters = Deflaters::default();
+        for (length, head) in [
+            (0, vec![0x81, 0]),
+            (125, vec![0x81, 125]),
+            (126, vec![0x81, 126, 0, 126]),
+            (65_535, vec![0x81, 126, 0xff, 0xff]),
+            (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let message = Prepared::text(vec![b'x'; length]);
+            assert_eq!(message.frame(Encoding::Plain, 0, &mut deflaters), [head, vec![b'x'; length]].concat());
+            assert_eq!(message.payload().len(), length);
+        }
+    }
+
+    #[test]
+    fn a_message_is_compressed_once_per_class_and_only_from_the_threshold_on() {
+        let (mut one, mut other) = (Deflaters::default(), Deflaters::default());
+        let message = Prepared::text("abc".repeat(1000).into_bytes());
+        let first = message.frame(encoding(10), 1024, &mut one).as_ptr();
+        assert_eq!(message.frame(encoding(10), 1024, &mut other).as_ptr(), first);
+        assert_ne!(message.frame(encoding(12), 1024, &mut other).as_ptr(), first);
+        assert_eq!(message.frame(encoding(10), 3001, &mut one).len(), 3004);
+        assert_eq!(message.encoded_len(encoding(10)), message.frame(encoding(10), 0, &mut one).len());
+        assert_eq!(Prepared::ping().frame(encoding(10), 0, &mut one), [0x89, 0]);
+    }
+
+    #[test]
+    fn every_window_inflates_by_itself() {
+        let mut deflaters = Deflaters::default();
+        let mut inflater = Inflater::default();
+        let text: String = (0..2000).map(|number| format!("{{\"n\":{number}}}")).collect();
+        for bits in 9..=15 {
+            for _ in 0..2 {
+                let message = Prepared::text(text.clone().into_bytes());
+                let frame = message.frame(encoding(bits), 0, &mut deflaters);
+                assert_eq!(frame.first(), Some(&0xc1));
+                let head = if frame.len() > 4 + 65_535 { 10 } else { 4 };
+                let payload = frame.get(head..).expect("a payload");
+                assert_eq!(inflater.inflate(payload, 1 << 20), Ok(text.as_bytes()), "{bits}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_put_together_exactly() {
+        let parts: [&[u8]; 3] = [b"1", b"", b"33"];
+        let message = Prepared::concat(b"[", parts.iter().copied(), b',', b"]");
+        assert_eq!(message.payload(), b"[1,,33]");
+        assert_eq!(Prepared::concat(b"[", std::iter::empty(), b',', b"]").payload(), b"[]");
+    }
+
+    #[test]
+    fn close_frames_carry_code_and_reason() {
+        let mut deflaters = Deflaters::default();
+        assert_eq!(Prepared::close(1001, "bye").frame(Encoding::Plain, 0, &mut deflaters), b"\x88\x05\x03\xe9bye");
+        assert_eq!(Prepared::close_empty().frame(Encoding::Plain, 0, &mut deflaters), b"\x88\x00");
+    }
+}

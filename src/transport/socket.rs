@@ -1,6 +1,7 @@
 //! A TCP or Unix socket, taken over from Node or accepted by ourselves, on its shard's runtime.
 //!
 //! Owns the descriptor. Every call comes from the shard's thread.
+#![allow(unsafe_code, reason = "registering a descriptor; the use says why it is sound")]
 
 use std::io::{self, IoSlice, Read as _};
 use std::os::fd::OwnedFd;
@@ -8,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::io::unix::AsyncFd;
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Probing an idle peer is the heartbeat's work; this is the second line, for a heartbeat set very long.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -31,7 +32,10 @@ impl Socket {
         let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER));
         #[cfg(target_vendor = "apple")]
         socket.set_nosigpipe(true)?;
-        AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE).map(Self)
+        // SAFETY: the socket owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged
+        // before that is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) };
+        registered.map(Self).map_err(io::Error::from)
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

@@ -1,0 +1,71 @@
+// What tests of the whole package need from the machine: npm, a browser, a process that says where it listens.
+
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+
+/** The project's root; compiled tests lie in target/js-test/support. */
+export const ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/[\\/]$/, '')
+
+/** In CI nothing is skipped because something is missing. */
+export const MANDATORY = process.env['CI'] === 'true'
+
+const execute = promisify(execFile)
+
+export async function npm(args: string[], cwd = ROOT): Promise<string> {
+  const path = process.env['npm_execpath']
+  const [command, first] = path?.endsWith('.js') ? [process.execPath, [path]] : ['npm', []]
+  const options = { cwd, timeout: 150_000, maxBuffer: 16 * 1024 * 1024 }
+  return (await execute(command, [...first, '--no-audit', '--no-fund', '--loglevel=error', ...args], options)).stdout
+}
+
+export function findChromium(): string | undefined {
+  const candidates = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
+  return candidates.find((path) => path !== undefined && existsSync(path))
+}
+
+/** A started program which prints the address it listens on. */
+export class Program {
+  readonly #process: ChildProcess
+  readonly port: number
+
+  private constructor(process: ChildProcess, port: number) {
+    this.#process = process
+    this.port = port
+  }
+
+  static async start(script: string, { cwd = ROOT, env = {} }: { cwd?: string; env?: NodeJS.ProcessEnv } = {}): Promise<Program> {
+    const child = spawn(process.execPath, [script], { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+    const lines = createInterface(child.stdout)
+    const port = await new Promise<number>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`${script} did not say where it listens`)), 30_000)
+      lines.on('line', (line) => {
+        const found = /(?:localhost|127\.0\.0\.1|\bport\b)\D{0,3}(\d{2,5})/.exec(line)
+        if (found) {
+          clearTimeout(timer)
+          resolve(Number(found[1]))
+        }
+      })
+      child.on('close', (code) => reject(new Error(`${script} ended with ${code}`)))
+    })
+    return new Program(child, port)
+  }
+
+  /** Asks the program to end as an operator would, and resolves with its exit code. */
+  async stop(): Promise<number | null> {
+    const { exitCode, signalCode } = this.#process
+    if (exitCode !== null || signalCode !== null) return exitCode
+    const closed = once(this.#process, 'close', { signal: AbortSignal.timeout(20_000) })
+    this.#process.kill('SIGTERM')
+    try {
+      const [code] = (await closed) as [number | null]
+      return code
+    } catch (error) {
+      this.#process.kill('SIGKILL')
+      throw error
+    }
+  }
+}

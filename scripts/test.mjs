@@ -1,0 +1,81 @@
+// `npm test`: everything that must hold before a change is good, from formatting to the packed package. It installs and
+// builds what it needs, stops at the first failure, and closes with what ran and how long it took.
+
+import { existsSync, readFileSync } from 'node:fs'
+import { CommandFailed, ROOT, main, run } from './run.mjs'
+import { build, ensureDependencies } from './setup.mjs'
+import { compileTests, runTests } from './test-js.mjs'
+
+const GENERATED = ['index.js', 'index.d.ts']
+const CORE = ['--locked', '--no-default-features']
+const DENY = ['--', '-D', 'warnings']
+
+const steps = []
+const counts = { passed: 0, failed: 0, skipped: 0 }
+
+async function step(name, action) {
+  console.log(`\n━━ ${name}`)
+  const started = performance.now()
+  let failure
+  try {
+    count(await action())
+  } catch (error) {
+    failure = error
+  }
+  const seconds = ((performance.now() - started) / 1000).toFixed(1)
+  steps.push({ name, seconds, failed: Boolean(failure) })
+  console.log(`━━ ${name}: ${failure ? 'failed' : 'ok'} after ${seconds} s`)
+  if (failure) {
+    summary()
+    throw failure
+  }
+}
+
+await main(async () => {
+  await step('install', ensureDependencies)
+  await step('format', () => run('cargo', ['fmt', '--check']))
+  await step('clippy, core alone', () => run('cargo', ['clippy', '--all-targets', ...CORE, ...DENY]))
+  await step('clippy, with the binding', () => run('cargo', ['clippy', '--all-targets', '--locked', ...DENY]))
+  await step('the core knows no Node', coreIsAlone)
+  await step('Rust tests', () => run('cargo', ['test', ...CORE]))
+  await step('build the addon, declarations unchanged', buildUnchanged)
+  await step('types and compilation of the tests', compileTests)
+  await step('JavaScript tests', () => runTests())
+  summary()
+})
+
+async function coreIsAlone() {
+  const tree = await run('cargo', ['tree', ...CORE, '--edges', 'normal,build', '--prefix', 'none'], { quiet: true })
+  if (/^napi/m.test(tree)) throw new CommandFailed('napi is in the dependency tree of the core')
+}
+
+/** index.js and index.d.ts are generated and committed: a build must reproduce what is there. */
+async function buildUnchanged() {
+  const read = () => GENERATED.map((name) => (existsSync(ROOT + name) ? readFileSync(ROOT + name, 'utf8') : undefined))
+  const before = read()
+  await build()
+  const changed = GENERATED.filter((_, index) => read()[index] !== before[index])
+  if (changed.length > 0) throw new CommandFailed(`${changed.join(' and ')} changed with the build: commit what was generated`)
+}
+
+/** Adds up what cargo's and Node's runners have counted. */
+function count(output) {
+  if (typeof output !== 'string') return
+  for (const [, passed, failed, ignored] of output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored/gm)) {
+    counts.passed += Number(passed)
+    counts.failed += Number(failed)
+    counts.skipped += Number(ignored)
+  }
+  for (const [, name, number] of output.matchAll(/^ℹ (pass|fail|cancelled|skipped) (\d+)$/gm)) {
+    counts[{ pass: 'passed', fail: 'failed', cancelled: 'failed', skipped: 'skipped' }[name]] += Number(number)
+  }
+}
+
+function summary() {
+  console.log('\n━━ Summary')
+  const total = steps.reduce((sum, { seconds }) => sum + Number(seconds), 0)
+  for (const { name, seconds, failed } of steps) console.log(`${failed ? '✖' : '✔'} ${seconds.padStart(7)} s  ${name}`)
+  console.log(`  ${total.toFixed(1).padStart(7)} s  in all`)
+  const { passed, failed, skipped } = counts
+  console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)
+}
