@@ -7,6 +7,9 @@
 #![allow(unsafe_code, reason = "N-API hands out raw handles; every use says why it is sound")]
 
 mod attach;
+// In test builds napi registers no exports, so nothing would use them.
+#[cfg(not(test))]
+mod constants;
 mod error;
 mod events;
 mod health;

@@ -37,6 +37,7 @@ pub struct Arrival {
     pub head: RequestHead,
     /// What came behind the request in the same packet.
     pub early: Vec<u8>,
+    /// Where the peer is, if the source itself cannot tell.
     pub peer: Option<IpAddr>,
 }
 
@@ -80,6 +81,7 @@ impl Shard {
     /// Answers one upgrade request, from first check to open connection or refusal.
     pub(super) async fn admit(self: Rc<Self>, arrival: Arrival) {
         let _underway = Underway::new(&self);
+        let peer = arrival.peer.or_else(|| arrival.source.peer_address());
         let transport = match Transport::bind(arrival.source) {
             Ok(transport) => transport,
             Err(failure) => {
@@ -89,7 +91,7 @@ impl Shard {
         };
         match self.decide(&arrival.head).await {
             Ok((upgrade, admitted)) => {
-                let remote = arrival.peer.map(|peer| {
+                let remote = peer.map(|peer| {
                     handshake::client_address(&arrival.head, peer, &self.shared.options.trust_proxy).to_string()
                 });
                 self.let_in(transport, &upgrade, admitted, arrival.early, remote.unwrap_or_default().into());

@@ -109,13 +109,6 @@ impl Timers {
         now.saturating_duration_since(self.started).as_millis() as u32
     }
 
-    pub fn heap_bytes(&self) -> usize {
-        self.flushes.borrow().heap_bytes()
-            + self.heartbeats.borrow().heap_bytes()
-            + self.lingers.borrow().heap_bytes()
-            + self.auths.borrow().heap_bytes()
-    }
-
     fn add<T>(&self, deadlines: &RefCell<Deadlines<T>>, delay: Duration, entry: T) {
         let now = Instant::now();
         deadlines.borrow_mut().push(now, delay, entry);

@@ -17,6 +17,7 @@ pub mod prepared;
 pub mod socket;
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 #[cfg(unix)]
@@ -34,6 +35,19 @@ pub enum Transport {
 pub enum Source {
     #[cfg(unix)]
     Descriptor(std::os::fd::OwnedFd),
+}
+
+impl Source {
+    /// Where the peer is, as far as the system says; nothing for a Unix socket.
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(descriptor) => {
+                let address = socket2::SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
+                Some(address.ip().to_canonical())
+            }
+        }
+    }
 }
 
 impl Transport {

@@ -1,0 +1,331 @@
+/* eslint-disable */
+/* The types that no Rust item declares: options, callbacks, what is published. Times are milliseconds, sizes bytes. */
+
+import type { Server as HttpServer } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
+
+export interface WebSocketServiceOptions {
+  /** @default '/ws' */
+  path?: string
+  /** HS256/384/512 secret. @default process.env.JWT_SECRET */
+  jwtSecret?: string
+  /** PEM public key for RS*, PS*, ES*, EdDSA; excludes jwtSecret. */
+  jwtPublicKey?: string
+  /** @default ['HS256','HS384','HS512'] with a secret; required with a public key */
+  jwtAlgorithms?: string[]
+  /** @default 'user_id' */
+  jwtUserIdClaim?: string
+  jwtIssuer?: string
+  jwtAudience?: string
+  /** Does this user exist? Falsy or a rejection → 401. Without it every valid token is let in. */
+  lookupUser?: (userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>
+  /** A look-up that takes longer counts as failed. @default 5000 */
+  lookupTimeout?: number
+  /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
+  authTimeout?: number
+  /** Load and store preferences; without them the constants of protocol.md. */
+  preferences?: {
+    load(userId: string): unknown | Promise<unknown>
+    save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
+  }
+  /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins. Absent Origin (not a browser) passes. @default '*' */
+  allowedOrigins?: '*' | 'same-host' | string[]
+  /** permessage-deflate. @default true */
+  compression?: boolean
+  /** How messages that wait together are sent, see protocol.md §9 row 38. @default 'envelope' */
+  batching?: 'envelope' | 'frames'
+  /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
+   *  (ERR_OVERLOADED), once per episode. @default 67108864 */
+  maxQueueBytes?: number
+  /** Unwritten bytes one connection may hold. @default 1048576 */
+  maxBackpressure?: number
+  /** What happens to a connection above it: closed with 1013, or its oldest / the newest payloads dropped and counted. @default 'close' */
+  slowConsumer?: 'close' | 'drop-oldest' | 'drop-newest'
+  /** How many proxies to trust for X-Forwarded-For, or their CIDR ranges. @default 0 */
+  trustProxy?: number | string[]
+  /** Messages per second and connection, and how many may come at once; 0: no limit. @default 0, 2 × messageRate */
+  messageRate?: number
+  messageBurst?: number
+  /** Reuse a positive look-up this long. @default 0 */
+  lookupCacheTtl?: number
+  /** Shard threads. @default max(1, cores − 1) */
+  threads?: number
+  /** 'auto' takes the socket where it can; 'bridge' makes Node pump the bytes always. @default 'auto' */
+  transport?: 'auto' | 'bridge'
+  /** The design's constants, in its spelling. */
+  base?: Partial<BaseConfig>
+  runtime?: Partial<RuntimeConfigValues>
+  /** console-, pino- or winston-like. @default none; the crate's tracing events are also readable with CARILLON_LOG=info */
+  logger?: Logger
+}
+
+export interface Logger {
+  debug?(message: string, context?: Record<string, unknown>): void
+  info?(message: string, context?: Record<string, unknown>): void
+  warn?(message: string, context?: Record<string, unknown>): void
+  error?(message: string, context?: Record<string, unknown>): void
+}
+
+export interface BaseConfig {
+  HEARTBEAT_INTERVAL: number           // 30000
+  HEALTH_CHECK_INTERVAL: number        // 60000
+  STALE_CONNECTION_THRESHOLD: number   // 60000
+  CONNECTION_POOL_SIZE: number         // 10000; expected size, warnings only; 0 < n
+  MAX_QUEUE_SIZE: number               // 1000; what the queue warnings and health checks are relative to
+  MAX_PAYLOAD: number                  // 102400
+  MAX_LATENCY_SAMPLES: number          // 200
+  DEDUPE_CACHE_CLEANUP_AGE: number     // 1800000
+  MAX_RECONNECT_ATTEMPTS: number       // 3; the original never used it, kept so that configurations load
+  RECONNECT_DELAY: number              // 1000, told to clients at shutdown
+  HIGH_MEMORY_THRESHOLD: number        // 85 percent
+  CRITICAL_MEMORY_THRESHOLD: number    // 95 percent
+  PERFORMANCE_HISTORY_MAX_SIZE: number // 100
+  SHUTDOWN_GRACE_PERIOD: number        // 5000
+}
+
+export interface RuntimeConfigValues {
+  MESSAGE_BATCH_SIZE: number           // 10
+  MESSAGE_BATCH_DELAY: number          // 50
+  COMPRESSION_THRESHOLD: number        // 1024
+  DEDUPE_CACHE_SIZE: number            // 5000
+  DEDUPE_WINDOW: number                // 5000
+  MAX_CONNECTIONS_PER_USER: number     // 5
+  MEMORY_CLEANUP_INTERVAL: number      // 180000
+}
+
+export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting_scheduled'
+export interface BillUpdate { type: UpdateType | (string & {}); data: Record<string, unknown>; timestamp: Date | string | number }
+export interface UserNotification { type: string; title: string; message: string; data?: Record<string, unknown> }
+export interface BroadcastMessage { type: string; data: Record<string, unknown>; timestamp?: Date | string | number }
+export interface MemoryLeakData {
+  severity: 'low' | 'medium' | 'high' | 'critical'
+  recommendations: string[]
+  analysis: { growthRate: number; retainedIncrease: number }
+}
+
+export interface ServiceEvents {
+  connection(info: { connectionId: string; userId: string; remoteAddress: string }): void
+  disconnection(info: { connectionId: string; userId: string; code: number; reason: string }): void
+  subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
+  slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
+  degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void
+  memoryLeak(info: MemoryLeakData): void
+  health(status: HealthStatus): void
+  stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
+  error(error: Error & { code: string }): void
+}
+export type DegradationLevel = 'normal' | 'light' | 'moderate' | 'severe' | 'critical'
+
+/** What `forceMemoryAnalysis()` returns. Sizes read `"0.30 KB"` or `"12.34 MB"`. */
+export interface MemoryAnalysis {
+  /** ISO 8601, UTC. */
+  timestamp: string
+  connections: Record<string, number | string>
+  subscriptions: Record<string, number | string>
+  messages: Record<string, number | string>
+  performance: Record<string, number | string>
+  memory: Record<string, string>
+  warnings: string[]
+}
+
+
+/**
+ * Which binding artifact the generated loader actually loaded: `'native'` for
+ * a native addon, otherwise the `platformArchABI` of the WASI flavor. Every
+ * flavor napi-rs can build is listed, because `NAPI_RS_NATIVE_LIBRARY_PATH`
+ * can point the loader at a WASI artifact this package does not build itself.
+ */
+export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
+
+/** Settings that can be changed while the service runs. A change takes effect at once, for this service alone. */
+export declare class RuntimeConfig {
+  /** The value in effect. */
+  get(key: keyof RuntimeConfigValues): number
+  /**
+   * Changes a value.
+   * @throws {RangeError} code `ERR_OUT_OF_RANGE` outside the documented bounds
+   */
+  set(key: keyof RuntimeConfigValues, value: number): void
+  /** Back to the values the service was constructed with. */
+  reset(): void
+  /** All values in effect. */
+  toObject(): RuntimeConfigValues
+}
+
+/** A WebSocket service whose connections live in Rust threads. */
+export declare class WebSocketService {
+  /** @throws {TypeError} code `ERR_INVALID_OPTION`: an option is unknown, of the wrong kind or out of range */
+  constructor(options?: WebSocketServiceOptions)
+  /**
+   * Attaches to a Node server, before or after it listens. A second call while running is ignored with a log
+   * line. After `shutdown()` it starts afresh.
+   * @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+   */
+  initialize(server: HttpServer | HttpsServer): void
+  /**
+   * Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
+   * rejects because of a peer.
+   */
+  shutdown(): Promise<void>
+  /** Empties caches, buffers and queues; connections and subscriptions stay. */
+  cleanup(): void
+  /**
+   * Sends an update to every connection that follows the bill. The same update for the same bill within
+   * `DEDUPE_WINDOW` is counted and dropped.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+   */
+  broadcastBillUpdate(billId: number, update: BillUpdate): void
+  /**
+   * Sends a notification to every open connection of the user; without any it is dropped.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+   */
+  sendUserNotification(userId: string, notification: UserNotification): void
+  /**
+   * Sends a message to every open connection.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+   */
+  broadcastToAll(message: BroadcastMessage): void
+  getStats(): ServiceStats
+  getHealthStatus(): HealthStatus
+  getMetrics(): ServiceMetrics
+  /** Sizes of everything the service keeps, and the memory of the process. */
+  forceMemoryAnalysis(): MemoryAnalysis
+  /** The bills that any open connection of the user follows, in the order they were first followed. */
+  getUserSubscriptions(userId: string): Array<number>
+  isUserConnected(userId: string): boolean
+  /** How many open connections the user has. */
+  getConnectionCount(userId: string): number
+  /** Everybody with an open connection, in the order of their first one. */
+  getAllConnectedUsers(): Array<string>
+  /** The users with a connection that follows the bill, each once. */
+  getBillSubscribers(billId: number): Array<string>
+  /**
+   * Sets options before `initialize()`: for the ready-made instance.
+   * @throws {Error} code `ERR_ALREADY_RUNNING` while the service runs
+   */
+  configure(options: WebSocketServiceOptions): void
+  /** Settings that can be changed while the service runs. */
+  get runtimeConfig(): RuntimeConfig
+  get state(): 'stopped' | 'running' | 'stopping'
+  /** Adds a listener. Any number per event; one that throws is logged and harms nobody. */
+  on<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** Adds a listener that is called once. */
+  once<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** Removes a listener. */
+  off<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+}
+
+/** The design's constants. */
+export declare const BASE_CONFIG: Readonly<BaseConfig>
+
+export interface ConnectionMetrics {
+  active: number
+  peak: number
+  total: number
+  reconnections: number
+}
+
+/** What `getHealthStatus()` returns. */
+export interface HealthStatus {
+  /** ISO 8601, UTC. */
+  timestamp: string
+  /** Seconds. */
+  uptime: number
+  /** Seconds. */
+  timeSinceLastActivity: number
+  /** Whether nothing needs attention at once. Idle is not ill. */
+  isHealthy: boolean
+  status: 'healthy' | 'degraded' | 'unhealthy'
+  stats: ServiceStats
+  memoryUsage: MemoryUsage
+  /** Percent of V8's heap that is in use. */
+  heapUsedPercent: number
+  degradationLevel: DegradationLevel
+  warnings: Array<string>
+}
+
+/** Memory of the Node process as it reports it, such as `"12.34 MB"`. */
+export interface MemoryUsage {
+  heapUsed: string
+  heapTotal: string
+  external: string
+  rss: string
+}
+
+export interface MessageMetrics {
+  total: number
+  dropped: number
+  duplicates: number
+  broadcasts: number
+}
+
+/** Latencies in milliseconds, from clients' timestamps. */
+export interface PerformanceMetrics {
+  averageLatency: number
+  p50Latency: number
+  p95Latency: number
+  p99Latency: number
+  queueDepth: number
+  queueOverflows: number
+  messageSuccessRate: number
+}
+
+/** What `getMetrics()` returns. */
+export interface ServiceMetrics {
+  connections: ConnectionMetrics
+  messages: MessageMetrics
+  performance: PerformanceMetrics
+  subscriptions: SubscriptionMetrics
+}
+
+/** What `getStats()` returns. Times are milliseconds since 1970 unless said otherwise. */
+export interface ServiceStats {
+  /** Connections accepted since the service object was made. */
+  totalConnections: number
+  /** Connections open now. */
+  activeConnections: number
+  /** Inbound messages, invalid ones included. */
+  totalMessages: number
+  /** Announcements to all, and bill updates somebody was subscribed to. */
+  totalBroadcasts: number
+  /** Payloads that were not delivered, whatever the reason. */
+  droppedMessages: number
+  /** Bill updates suppressed as repeats. */
+  duplicateMessages: number
+  /** Publishes refused because a queue was full. */
+  queueOverflows: number
+  /** Users who came back within 60 s of losing their last connection. */
+  reconnections: number
+  /** When the service object was made. */
+  startTime: number
+  /** When somebody last connected, sent something or was broadcast to. */
+  lastActivity: number
+  peakConnections: number
+  /** Whole seconds. */
+  uptime: number
+  /** Milliseconds from a client's `timestamp` to its arrival, averaged over the newest samples; 0 without any. */
+  averageLatency: number
+  /** Pairs of a bill and a user that follows it. */
+  totalSubscriptions: number
+  billsWithSubscribers: number
+  /** Users with an open connection. */
+  uniqueUsers: number
+  /** Publishes waiting for their shard. */
+  queueDepth: number
+  /** 0 without users. */
+  averageConnectionsPerUser: number
+  /** Users with an open connection. */
+  connectionPoolSize: number
+  dedupeCacheSize: number
+  /** 1 − dropped / total messages; 1 without messages. */
+  messageSuccessRate: number
+}
+
+export interface SubscriptionMetrics {
+  totalBills: number
+  totalSubscriptions: number
+  usersWithSubscriptions: number
+}
+
+/** Ready-made instance, configured from the environment (JWT_SECRET) or through `configure()`. */
+export declare const webSocketService: WebSocketService
