@@ -208,6 +208,7 @@ impl Courier {
             // One handle scope each: a long queue must not pile up handles until its end.
             let result = env.run_in_scope(|| {
                 self.hand_over(env, parcel);
+                values::clear_exception(env);
                 Ok(())
             });
             if let Err(failure) = result {
@@ -269,6 +270,7 @@ impl Courier {
                     callback.call(argument)
                 });
                 if let Err(failure) = result {
+                    values::clear_exception(env);
                     tracing::error!(event = ?kind, failure = failure.reason, "a listener threw");
                 }
             }
@@ -342,6 +344,7 @@ fn settle<T: 'static>(
             if let Some(answer) = answer.take() {
                 let value = context.first_arg::<Unknown<'_>>();
                 reply(answer, value.and_then(&read).map_err(|failure| HookFault::Failed(failure.reason.clone())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;
@@ -351,6 +354,7 @@ fn settle<T: 'static>(
                     .first_arg::<Unknown<'_>>()
                     .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
                 reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;
