@@ -216,6 +216,7 @@ describe('lookupUser', () => {
     ['throws something odd', 401, () => { throw Symbol('odd') }],
     ['rejects', 401, () => Promise.reject(new Error('the database is down'))],
     ['rejects with nothing', 401, () => Promise.reject(undefined)],
+    ['rejects with something odd', 401, () => Promise.reject(Symbol('odd'))],
     ['never answers', 401, () => new Promise(() => {})],
     ['is a promise of its own making that throws', 401, () => ({ then() { throw new Error('odd') } })],
   ]

@@ -68,7 +68,7 @@ describe('a batch', () => {
     const site = await TestServer.open(test, { ...PATIENT, batching: 'frames' })
     const client = await site.connect('ann')
     client.send('batch_subscribe', { bill_ids: [1] })
-    numbered(8).forEach((index) => client.send('unsubscribe', { bill_id: index + 1 }))
+    numbered(8).forEach((index) => client.send('unsubscribe', { bill_id: index + 2 }))
     await client.take('batch_subscribed')
     numbered(12).forEach((index) => site.service.broadcastBillUpdate(1, update({ index })))
     await client.takeMany('bill_update', 10)

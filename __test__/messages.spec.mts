@@ -210,10 +210,15 @@ describe('frames', () => {
       const isLast = index === message.length - 1
       await peer.write(frame(index === 0 ? Opcode.text : Opcode.continuation, message.subarray(index, index + 1), { fin: isLast }))
       await peer.write(frame(Opcode.ping, `ping ${index}`))
-      assert.equal((await peer.frameOf(Opcode.pong)).payload.toString(), `ping ${index}`)
     }
+    const pongs: string[] = []
     let reply = ''
-    while (!reply.includes('Unknown')) reply = (await peer.frameOf(Opcode.text)).payload.toString()
+    while (pongs.length < message.length || !reply.includes('Unknown')) {
+      const { opcode, payload } = await peer.frame()
+      if (opcode === Opcode.pong) pongs.push(payload.toString())
+      else reply = payload.toString()
+    }
+    assert.deepEqual(pongs, pongs.map((_, index) => `ping ${index}`))
     assert.equal(reply, error('Unknown message type: ü€😀'))
   })
 
@@ -363,6 +368,8 @@ describe('preferences that the application keeps', () => {
     ['throw', () => { throw new Error('the database is down') }],
     ['reject', () => Promise.reject(new Error('the database is down'))],
     ['reject with nothing', () => Promise.reject(undefined)],
+    ['throw something odd', () => { throw Symbol('odd') }],
+    ['reject with something odd', () => Promise.reject({ toString() { throw new Error('odd') } })],
   ]
   for (const [name, fail] of failures) {
     it(`may ${name}: the client is told, without the reason`, async (test) => {
@@ -374,6 +381,15 @@ describe('preferences that the application keeps', () => {
       await client.probe()
     })
   }
+
+  it('must have a JSON form', async (test) => {
+    const odd = [{ big: 1n }, Promise.resolve({ big: 1n }), Promise.resolve({ toJSON() { throw new Error('odd') } })]
+    const { client } = await open(test, { save, load: () => odd.shift() })
+    for (const _ of [...odd]) {
+      client.send('get_preferences')
+      assert.equal((await client.take('error'))['message'], 'Failed to get preferences')
+    }
+  })
 
   it('may take their time: the connection goes on meanwhile', async (test) => {
     let answer: (value: unknown) => void = () => {}
