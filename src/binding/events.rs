@@ -14,6 +14,7 @@ use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, U
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
+use tracing::Dispatch;
 
 use crate::binding::values;
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
@@ -145,18 +146,24 @@ pub struct Courier {
     host: Arc<NodeHost>,
     listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
     functions: RefCell<Rc<Functions>>,
+    /// Where the log lines of deliveries go.
+    dispatch: Dispatch,
 }
 
 impl Courier {
     /// The thread-safe function does not keep the process alive, and holds the courier weakly: a service that
     /// nobody refers to any more goes.
-    pub fn new(env: &Env, host: Arc<NodeHost>) -> Result<Rc<Self>> {
-        let courier =
-            Rc::new(Self { host: host.clone(), listeners: RefCell::default(), functions: RefCell::default() });
+    pub fn new(env: &Env, host: Arc<NodeHost>, dispatch: Dispatch) -> Result<Rc<Self>> {
+        let courier = Rc::new(Self {
+            host: host.clone(),
+            listeners: RefCell::default(),
+            functions: RefCell::default(),
+            dispatch,
+        });
         let weak: Weak<Self> = Rc::downgrade(&courier);
         let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
             if let Some(courier) = weak.upgrade() {
-                courier.deliver(context.env);
+                tracing::dispatcher::with_default(&courier.dispatch, || courier.deliver(context.env));
             }
             Ok(())
         })?;
