@@ -2,8 +2,8 @@
 
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import type { TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import type { Scope } from './server.mjs'
 import { Mailbox, within } from './waiting.mjs'
 
 export interface Exit {
@@ -22,9 +22,9 @@ export class Child {
   readonly #process: ChildProcess
   readonly #mailbox = new Mailbox<Told>()
 
-  constructor(test: TestContext, program: string, args: string[] = [], execArgv: string[] = []) {
+  constructor(test: Scope, program: string, args: string[] = [], execArgv: string[] = [], env: NodeJS.ProcessEnv = {}) {
     const path = fileURLToPath(new URL(`../programs/${program}.mjs`, import.meta.url))
-    this.#process = fork(path, args, { execArgv, stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
+    this.#process = fork(path, args, { execArgv, env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
     test.after(() => this.#process.kill('SIGKILL'))
     const stderr: Buffer[] = []
     this.#process.stderr?.on('data', (chunk: Buffer) => stderr.push(chunk))
