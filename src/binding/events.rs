@@ -14,6 +14,7 @@ use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, U
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
+use tracing::Dispatch;
 
 use crate::binding::values;
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
@@ -162,18 +163,24 @@ pub struct Courier {
     host: Arc<NodeHost>,
     listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
     functions: RefCell<Rc<Functions>>,
+    /// Where the log lines of deliveries go.
+    dispatch: Dispatch,
 }
 
 impl Courier {
     /// The thread-safe function does not keep the process alive, and holds the courier weakly: a service that
     /// nobody refers to any more goes.
-    pub fn new(env: &Env, host: Arc<NodeHost>) -> Result<Rc<Self>> {
-        let courier =
-            Rc::new(Self { host: host.clone(), listeners: RefCell::default(), functions: RefCell::default() });
+    pub fn new(env: &Env, host: Arc<NodeHost>, dispatch: Dispatch) -> Result<Rc<Self>> {
+        let courier = Rc::new(Self {
+            host: host.clone(),
+            listeners: RefCell::default(),
+            functions: RefCell::default(),
+            dispatch,
+        });
         let weak: Weak<Self> = Rc::downgrade(&courier);
         let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
             if let Some(courier) = weak.upgrade() {
-                courier.deliver(context.env);
+                tracing::dispatcher::with_default(&courier.dispatch, || courier.deliver(context.env));
             }
             Ok(())
         })?;
@@ -230,6 +237,7 @@ impl Courier {
             // One handle scope each: a long queue must not pile up handles until its end.
             let result = env.run_in_scope(|| {
                 self.hand_over(env, parcel);
+                values::clear_exception(env);
                 Ok(())
             });
             if let Err(failure) = result {
@@ -291,6 +299,7 @@ impl Courier {
                     callback.call(argument)
                 });
                 if let Err(failure) = result {
+                    values::clear_exception(env);
                     tracing::error!(event = ?kind, failure = failure.reason, "a listener threw");
                 }
             }
@@ -364,6 +373,7 @@ fn settle<T: 'static>(
             if let Some(answer) = answer.take() {
                 let value = context.first_arg::<Unknown<'_>>();
                 reply(answer, value.and_then(&read).map_err(|failure| HookFault::Failed(failure.reason.clone())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;
@@ -373,6 +383,7 @@ fn settle<T: 'static>(
                     .first_arg::<Unknown<'_>>()
                     .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
                 reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;
