@@ -116,10 +116,9 @@ fn write_separated<T>(
 /// Members as JavaScript lists them: array indices in ascending order, then the others as they came
 /// (ECMA-262 §10.1.11.1).
 fn in_property_order(members: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
-    let index = |name: &str| array_index(name);
-    let mut indices: Vec<_> = members.iter().filter(|(name, _)| index(name).is_some()).collect();
-    indices.sort_unstable_by_key(|(name, _)| index(name));
-    indices.into_iter().chain(members.iter().filter(move |(name, _)| index(name).is_none()))
+    let mut indices: Vec<_> = members.iter().filter(|(name, _)| array_index(name).is_some()).collect();
+    indices.sort_unstable_by_key(|(name, _)| array_index(name));
+    indices.into_iter().chain(members.iter().filter(|(name, _)| array_index(name).is_none()))
 }
 
 /// The number that a name is the decimal text of, if an array can have that index (ECMA-262 §6.1.7).

@@ -26,7 +26,8 @@ pub struct Context {
     pub authenticated: bool,
     /// Whether the application keeps preferences.
     pub preference_hooks: bool,
-    /// How many more bills the connection may follow.
+    /// How many more bills the connection may follow. What is named twice counts twice, so a full connection is
+    /// refused also what it follows already.
     pub subscription_room: usize,
 }
 
