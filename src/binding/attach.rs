@@ -5,12 +5,10 @@
 
 use std::rc::Rc;
 
-use napi::bindgen_prelude::{
-    Buffer, FnArgs, Function, FunctionRef, JsObjectValue, JsValue, Object, ObjectRef, Unknown,
-};
+use napi::bindgen_prelude::{Buffer, FnArgs, Function, JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, Result};
 
-use crate::binding::values;
+use crate::binding::values::{self, WeakReference};
 use crate::core::Arrival;
 use crate::transport::Source;
 use crate::transport::handshake::{self, Rejection, RequestHead};
@@ -30,12 +28,13 @@ const HEADERS: [&str; 11] = [
     "x-forwarded-proto",
 ];
 
-type UpgradeListener = FunctionRef<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, ()>;
-
 /// Our listener on one server, until it is detached.
+///
+/// The server holds the listener and the listener the service, never the other way round: a server that nobody
+/// refers to any more takes its service along.
 pub struct Attachment {
-    server: ObjectRef<false>,
-    listener: UpgradeListener,
+    server: WeakReference,
+    listener: WeakReference,
 }
 
 /// What the listener needs of the service.
@@ -48,7 +47,6 @@ pub trait Receptionist {
 impl Attachment {
     /// Adds our listener. The server may be listening or not.
     pub fn new<R: Receptionist + 'static>(env: &Env, server: &Object<'_>, receptionist: Rc<R>) -> Result<Self> {
-        let own_server = server.create_ref::<false>()?;
         let listener = env
             .create_function_from_closure::<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, (), _>(
                 "carillonUpgrade",
@@ -61,15 +59,19 @@ impl Attachment {
                 },
             )?;
         values::call_method(server, "on", FnArgs::from(("upgrade", listener.to_unknown())))?;
-        Ok(Self { server: own_server, listener: listener.create_ref()? })
+        Ok(Self {
+            server: WeakReference::new(env, &server.to_unknown())?,
+            listener: WeakReference::new(env, &listener.to_unknown())?,
+        })
     }
 
     /// Removes our listener: later upgrade requests are the application's.
     pub fn detach(self, env: &Env) -> Result<()> {
-        let server = self.server.get_value(env)?;
-        let listener = self.listener.borrow_back(env)?;
-        values::call_method(&server, "removeListener", FnArgs::from(("upgrade", listener.to_unknown())))?;
-        self.server.unref(env)
+        let server = self.server.get(env).and_then(|server| values::as_object(&server));
+        if let (Some(server), Some(listener)) = (server, self.listener.get(env)) {
+            values::call_method(&server, "removeListener", FnArgs::from(("upgrade", listener)))?;
+        }
+        Ok(())
     }
 }
 

@@ -14,9 +14,11 @@ use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, U
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
+use tracing::Dispatch;
 
 use crate::binding::values;
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
+use crate::error::{Error, ErrorKind};
 use crate::types::UserId;
 
 type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
@@ -24,11 +26,23 @@ type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
 /// The core's way to Node. Shared by all shards.
 #[derive(Default)]
 pub struct NodeHost {
-    queue: Mutex<Vec<Parcel>>,
+    queue: Mutex<Queue>,
     /// One bit per kind of event with a listener, and per level with a log method.
     heard: AtomicU32,
     wake: OnceLock<Wake>,
 }
+
+/// What waits for Node's thread. Calls of hooks are bounded by the connections that wait for them; events and log lines
+/// by [`MAX_WAITING`].
+#[derive(Default)]
+struct Queue {
+    parcels: Vec<Parcel>,
+    /// Events and log lines that found the queue full.
+    lost: u64,
+}
+
+/// How many parcels may wait before further events and log lines are lost, and said to be.
+const MAX_WAITING: usize = 262_144;
 
 /// Something for Node's thread.
 enum Parcel {
@@ -87,8 +101,12 @@ impl NodeHost {
 
     fn send(&self, parcel: Parcel) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push(parcel);
-        let is_first = queue.len() == 1;
+        if queue.parcels.len() >= MAX_WAITING && matches!(parcel, Parcel::Event(_) | Parcel::Log { .. }) {
+            queue.lost += 1;
+            return;
+        }
+        queue.parcels.push(parcel);
+        let is_first = queue.parcels.len() == 1;
         drop(queue);
         if is_first && let Some(wake) = self.wake.get() {
             // While the environment is being torn down the call is refused: nobody is there to hear.
@@ -96,7 +114,7 @@ impl NodeHost {
         }
     }
 
-    fn take(&self) -> Vec<Parcel> {
+    fn take(&self) -> Queue {
         std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -145,18 +163,24 @@ pub struct Courier {
     host: Arc<NodeHost>,
     listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
     functions: RefCell<Rc<Functions>>,
+    /// Where the log lines of deliveries go.
+    dispatch: Dispatch,
 }
 
 impl Courier {
     /// The thread-safe function does not keep the process alive, and holds the courier weakly: a service that
     /// nobody refers to any more goes.
-    pub fn new(env: &Env, host: Arc<NodeHost>) -> Result<Rc<Self>> {
-        let courier =
-            Rc::new(Self { host: host.clone(), listeners: RefCell::default(), functions: RefCell::default() });
+    pub fn new(env: &Env, host: Arc<NodeHost>, dispatch: Dispatch) -> Result<Rc<Self>> {
+        let courier = Rc::new(Self {
+            host: host.clone(),
+            listeners: RefCell::default(),
+            functions: RefCell::default(),
+            dispatch,
+        });
         let weak: Weak<Self> = Rc::downgrade(&courier);
         let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
             if let Some(courier) = weak.upgrade() {
-                courier.deliver(context.env);
+                tracing::dispatcher::with_default(&courier.dispatch, || courier.deliver(context.env));
             }
             Ok(())
         })?;
@@ -204,10 +228,16 @@ impl Courier {
     }
 
     fn deliver(&self, env: &Env) {
-        for parcel in self.host.take() {
+        let Queue { parcels, lost } = self.host.take();
+        if lost > 0 {
+            let message = format!("{lost} events were lost because JavaScript did not take them in time");
+            self.fire(env, &Event::Error(Error::new(ErrorKind::Overloaded, message)));
+        }
+        for parcel in parcels {
             // One handle scope each: a long queue must not pile up handles until its end.
             let result = env.run_in_scope(|| {
                 self.hand_over(env, parcel);
+                values::clear_exception(env);
                 Ok(())
             });
             if let Err(failure) = result {
@@ -269,6 +299,7 @@ impl Courier {
                     callback.call(argument)
                 });
                 if let Err(failure) = result {
+                    values::clear_exception(env);
                     tracing::error!(event = ?kind, failure = failure.reason, "a listener threw");
                 }
             }
@@ -342,6 +373,7 @@ fn settle<T: 'static>(
             if let Some(answer) = answer.take() {
                 let value = context.first_arg::<Unknown<'_>>();
                 reply(answer, value.and_then(&read).map_err(|failure| HookFault::Failed(failure.reason.clone())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;
@@ -351,6 +383,7 @@ fn settle<T: 'static>(
                     .first_arg::<Unknown<'_>>()
                     .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
                 reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;

@@ -1,7 +1,7 @@
 //! JavaScript values: reading, describing and serialising them.
 
 use napi::bindgen_prelude::{FnArgs, FromNapiValue, Function, JsObjectValue, JsValue, Object, ToNapiValue, Unknown};
-use napi::{Env, Result, ValueType};
+use napi::{Env, Result, ValueType, check_status, sys};
 
 /// Reads a value as `T`. The caller has looked at its type.
 pub fn read<T: FromNapiValue>(value: &Unknown<'_>) -> Result<T> {
@@ -99,9 +99,58 @@ pub fn merged<'env>(env: &'env Env, first: &Object<'env>, second: &Object<'env>)
     read(&copy)
 }
 
+/// Drops the exception that a failed call has left behind, for calls made on nobody's behalf: it would end the
+/// process as an uncaught one, and spoil every call before that.
+pub fn clear_exception(env: &Env) {
+    let mut is_pending = false;
+    let mut exception = std::ptr::null_mut();
+    // SAFETY: `env` is that of the current call, the pointers are to locals, and both functions may be called while
+    // an exception is pending.
+    unsafe {
+        if sys::napi_is_exception_pending(env.raw(), &mut is_pending) == sys::Status::napi_ok && is_pending {
+            // It fails only while the environment ends, and then nothing is pending any more.
+            let _ = sys::napi_get_and_clear_last_exception(env.raw(), &mut exception);
+        }
+    }
+}
+
 /// A variable of `process.env` as this thread sees it; workers have their own copy.
 pub fn environment_variable(env: &Env, name: &str) -> Option<String> {
     let process: Object<'_> = env.get_global().ok()?.get_named_property("process").ok()?;
     let variables: Object<'_> = process.get_named_property("env").ok()?;
     as_string(&property(&variables, name).ok()?)
+}
+
+/// A reference that does not keep its value alive. Belongs to Node's thread.
+pub struct WeakReference {
+    env: sys::napi_env,
+    raw: sys::napi_ref,
+}
+
+impl WeakReference {
+    pub fn new(env: &Env, value: &Unknown<'_>) -> Result<Self> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the value is a live handle of this environment; a count of 0 makes the reference weak.
+        check_status!(unsafe { sys::napi_create_reference(env.raw(), value.raw(), 0, &mut raw) })?;
+        Ok(Self { env: env.raw(), raw })
+    }
+
+    /// The value, unless it has been collected.
+    pub fn get<'env>(&self, env: &'env Env) -> Option<Unknown<'env>> {
+        let mut value = std::ptr::null_mut();
+        // SAFETY: the reference is deleted only in `drop`; a collected value shows as null.
+        let status = unsafe { sys::napi_get_reference_value(env.raw(), self.raw, &mut value) };
+        if status != sys::Status::napi_ok || value.is_null() {
+            return None;
+        }
+        // SAFETY: a value that is not null is a live handle of the current scope.
+        unsafe { Unknown::from_napi_value(env.raw(), value) }.ok()
+    }
+}
+
+impl Drop for WeakReference {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, deleted once, on Node's thread, where its owner lives.
+        unsafe { sys::napi_delete_reference(self.env, self.raw) };
+    }
 }

@@ -28,6 +28,9 @@ use crate::types::{BillId, ConnectionId, ConnectionKey, ConnectionNumber, UserId
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
 const MAX_UNREAD_REPLIES: usize = 64 * 1024;
 
+/// Reads of one connection before others get their turn: a peer that sends without a break must not hold up its shard.
+const READS_PER_TURN: usize = 4;
+
 /// A connection with this many hooks under way is not read from until one has answered.
 const MAX_HOOKS_IN_FLIGHT: u8 = 8;
 
@@ -208,7 +211,7 @@ impl ConnectionTask {
             let mut early = std::mem::take(&mut self.early);
             self.understand(&mut early);
         }
-        loop {
+        for _ in 0..READS_PER_TURN {
             let written = self.poll_write(cx);
             self.connection.account(&self.shard.counters);
             if let Poll::Ready(ending) = written {
@@ -226,6 +229,8 @@ impl ConnectionTask {
                 Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Writes until nothing is due or the socket is full. `Pending` means: carry on.

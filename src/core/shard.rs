@@ -155,13 +155,16 @@ impl Shard {
                         // Every handle is gone: nobody can ask us to drain any more.
                         self.begin_draining(operations, Instant::now());
                     }
-                    for command in commands.drain(..) {
-                        self.obey(command, operations);
-                    }
                 }
-                () = operations.filled() => self.take_operations(operations),
-                () = self.timers.until(due) => self.act_on_time(Instant::now()),
+                () = operations.filled() => {}
+                () = self.timers.until(due) => {}
             }
+            // Every turn does some of everything, so that a flood of one kind does not starve the others.
+            for command in commands.drain(..) {
+                self.obey(command, operations);
+            }
+            self.take_operations(operations);
+            self.act_on_time(Instant::now());
             self.flush_staged();
             // Without this a full inbox would keep connections from being read.
             tokio::task::yield_now().await;
