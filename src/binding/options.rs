@@ -144,8 +144,6 @@ impl Reader<'_> {
         if let Some(timeout) = self.integer("authTimeout", 0.0, DAY_MS)?.filter(|timeout| *timeout > 0.0) {
             service.auth_timeout = Some(millis(timeout));
         }
-        // Every connection that can be taken over is; a bridge for the others is not built yet.
-        self.one_of("transport", &["auto", "bridge"], |name| matches!(name, "auto" | "bridge").then_some(()))?;
         let functions = self.functions()?;
         service.has_lookup = functions.lookup_user.is_some();
         service.has_preferences = functions.preferences.is_some();
