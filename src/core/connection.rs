@@ -28,6 +28,9 @@ use crate::types::{BillId, ConnectionId, ConnectionKey, ConnectionNumber, UserId
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
 const MAX_UNREAD_REPLIES: usize = 64 * 1024;
 
+/// What a waiting reply takes beside its payload: without it, empty pongs would be owed without limit.
+const REPLY_OVERHEAD: usize = 128;
+
 /// A connection with this many hooks under way is not read from until one has answered.
 const MAX_HOOKS_IN_FLIGHT: u8 = 8;
 
@@ -40,7 +43,7 @@ pub struct Connection {
     pub(super) outbox: RefCell<Outbox>,
     waker: RefCell<Option<Waker>>,
     pub(super) pulse: Cell<Pulse>,
-    /// Bytes of replies queued since the outbox was last empty.
+    /// What replies queued since the outbox was last empty take.
     owed: Cell<u32>,
     hooks_in_flight: Cell<u8>,
     /// Whether the shard has it on the list of those to flush at the end of the turn.
@@ -156,7 +159,8 @@ impl Connection {
 
     /// Replies the peer has asked for and not taken yet hold up its further requests.
     pub fn owe(&self, bytes: usize) {
-        self.owed.set(self.owed.get().saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
+        let cost = u32::try_from(bytes + REPLY_OVERHEAD).unwrap_or(u32::MAX);
+        self.owed.set(self.owed.get().saturating_add(cost));
     }
 
     pub fn hook_started(&self) {

@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-pub use client::{Client, Frame, binary, close, frame, ping, text};
+pub use client::{Client, Frame};
 pub use host::TestHost;
 
 /// How long anything that must happen may take, on a machine that is busy with other things.
