@@ -20,6 +20,7 @@ pub mod socket;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bridge::Bridge;
 #[cfg(unix)]
@@ -89,6 +90,15 @@ impl Transport {
             #[cfg(unix)]
             Self::Socket(socket) => socket.try_write(parts),
             Self::Bridge(bridge) => bridge.try_write(parts),
+        }
+    }
+
+    /// How long bytes were held up on our side at the most, since this was last asked.
+    pub fn longest_stall(&self) -> Duration {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(_) => Duration::ZERO,
+            Self::Bridge(bridge) => bridge.longest_stall(),
         }
     }
 
