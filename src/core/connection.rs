@@ -146,9 +146,9 @@ impl Connection {
             return;
         }
         match outbox.flush(deflaters, |parts| self.transport.try_write(parts)) {
-            Ok(Flushed::Everything) => self.owed.set(0),
-            // The task finds a failed write again and ends the connection.
-            Ok(Flushed::Blocked) | Err(_) => self.wake(),
+            Ok(Flushed::Everything) if self.transport.is_flushed() => self.owed.set(0),
+            // The task waits for room, and finds a failed write again and ends the connection.
+            Ok(Flushed::Everything | Flushed::Blocked) | Err(_) => self.wake(),
         }
     }
 
@@ -249,7 +249,7 @@ impl ConnectionTask {
         if matches!(&*connection.state.borrow(), State::Cut) {
             return Poll::Ready(Ending::Lost);
         }
-        while connection.outbox.borrow().is_due() {
+        while connection.outbox.borrow().is_due() || !connection.transport.is_flushed() {
             match connection.transport.poll_writable(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
