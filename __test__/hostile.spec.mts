@@ -10,7 +10,7 @@ import { Host } from './support/host.mjs'
 import { Opcode, RawPeer, closeFrame, frame, text, upgradeRequest, type FrameOptions } from './support/raw.mjs'
 import { TestServer, withToken, type Scope } from './support/server.mjs'
 import { tokenOf } from './support/token.mjs'
-import { within } from './support/waiting.mjs'
+import { eventually, within } from './support/waiting.mjs'
 
 const MEGABYTE = 1024 * 1024
 const DEFLATE = { 'Sec-WebSocket-Extensions': 'permessage-deflate' }
@@ -271,8 +271,7 @@ describe('a peer that goes', () => {
           } else if (end === 'reset') peer.reset()
           else peer.destroy()
         }
-        // Whoever was still on the way in or out is gone once all of the user's places are free again.
-        while (site.service.getAllConnectedUsers().length > 1) await site.event('disconnection', 'ann')
+        await eventually(() => !site.service.isUserConnected('ann'), 'the end of all connections')
         await unharmed()
       })
     }
