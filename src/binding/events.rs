@@ -16,6 +16,7 @@ use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
 use tracing::Dispatch;
 
+use crate::binding::bridge::{BridgeId, Bridges};
 use crate::binding::values;
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
 use crate::error::{Error, ErrorKind};
@@ -46,11 +47,28 @@ const MAX_WAITING: usize = 262_144;
 
 /// Something for Node's thread.
 enum Parcel {
+    /// A bridge's shard wants something done with its socket.
+    Bridge(BridgeId),
     Event(Event),
-    Log { level: LogLevel, message: String, context: Map<String, Value> },
-    LookupUser { user: UserId, claims: Map<String, Value>, answer: Answer<bool> },
-    LoadPreferences { user: UserId, answer: Answer<Value> },
-    SavePreferences { user: UserId, preferences: Map<String, Value>, answer: Answer<()> },
+    Log {
+        level: LogLevel,
+        message: String,
+        context: Map<String, Value>,
+    },
+    LookupUser {
+        user: UserId,
+        claims: Map<String, Value>,
+        answer: Answer<bool>,
+    },
+    LoadPreferences {
+        user: UserId,
+        answer: Answer<Value>,
+    },
+    SavePreferences {
+        user: UserId,
+        preferences: Map<String, Value>,
+        answer: Answer<()>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +107,10 @@ impl NodeHost {
 
     pub fn log(&self, level: LogLevel, message: String, context: Map<String, Value>) {
         self.send(Parcel::Log { level, message, context });
+    }
+
+    pub fn bridge_has_work(&self, id: BridgeId) {
+        self.send(Parcel::Bridge(id));
     }
 
     fn set_heard(&self, bits: u32, heard: bool) {
@@ -163,6 +185,7 @@ pub struct Courier {
     host: Arc<NodeHost>,
     listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
     functions: RefCell<Rc<Functions>>,
+    bridges: Bridges,
     /// Where the log lines of deliveries go.
     dispatch: Dispatch,
 }
@@ -175,6 +198,7 @@ impl Courier {
             host: host.clone(),
             listeners: RefCell::default(),
             functions: RefCell::default(),
+            bridges: Bridges::default(),
             dispatch,
         });
         let weak: Weak<Self> = Rc::downgrade(&courier);
@@ -189,6 +213,14 @@ impl Courier {
         // Set once, here; nobody else has the host yet.
         let _ = host.wake.set(wake);
         Ok(courier)
+    }
+
+    pub fn host(&self) -> &Arc<NodeHost> {
+        &self.host
+    }
+
+    pub fn bridges(&self) -> &Bridges {
+        &self.bridges
     }
 
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
@@ -249,6 +281,12 @@ impl Courier {
     fn hand_over(&self, env: &Env, parcel: Parcel) {
         let functions = self.functions.borrow().clone();
         match parcel {
+            Parcel::Bridge(id) => {
+                if let Err(failure) = self.bridges.work(env, id) {
+                    values::clear_exception(env);
+                    tracing::debug!(failure = failure.reason, "a bridged socket failed");
+                }
+            }
             Parcel::Event(event) => self.fire(env, &event),
             Parcel::Log { level, message, context } => {
                 // A logger that throws has nowhere to be logged to.

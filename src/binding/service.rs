@@ -360,6 +360,14 @@ impl Receptionist for Inner {
         self.core.state() == LifecycleState::Running
     }
 
+    fn bridges_everything(&self) -> bool {
+        self.parsed.borrow().bridges_everything
+    }
+
+    fn courier(&self) -> &Rc<Courier> {
+        &self.courier
+    }
+
     fn receive(&self, env: &Env, arrival: Arrival) {
         self.logged(|| {
             if matches!(self.parsed.borrow().key, KeySource::Environment) {
