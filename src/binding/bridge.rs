@@ -91,12 +91,11 @@ fn listen(env: &Env, courier: &Rc<Courier>, socket: &Object<'_>, id: BridgeId, p
     on("error", error.to_unknown())?;
     let close = env.create_function_from_closure::<(), (), _>("carillonClose", {
         let (pipe, courier) = (pipe.clone(), Rc::downgrade(courier));
-        move |_| {
+        move |context| {
             pipe.peer_gone();
-            if let Some(courier) = courier.upgrade() {
-                courier.bridges().open.borrow_mut().remove(&id);
-            }
-            Ok(())
+            let closed = courier.upgrade().and_then(|courier| courier.bridges().open.borrow_mut().remove(&id));
+            // A reference that is only dropped keeps its object for ever.
+            closed.map_or(Ok(()), |end| end.socket.unref(context.env))
         }
     })?;
     on("close", close.to_unknown())?;
