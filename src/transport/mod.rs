@@ -106,8 +106,7 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.abort(),
-            // Node destroys its socket when this end is dropped.
-            Self::Bridge(_) => {}
+            Self::Bridge(bridge) => bridge.abort(),
         }
     }
 }
