@@ -136,8 +136,9 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.abort(),
-            // Node destroys its socket when this end is dropped; a TLS session has no use for a reset.
-            Self::Bridge(_) | Self::Tls(_) => {}
+            Self::Bridge(bridge) => bridge.abort(),
+            // A TLS session has no use for a reset.
+            Self::Tls(_) => {}
         }
     }
 }
