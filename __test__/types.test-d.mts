@@ -97,9 +97,6 @@ export async function additions(): Promise<void> {
     logger: console,
   })
   service.initialize(secureServer)
-  const { port, host } = await service.listen({ port: 0, tls: { cert: 'pem', key: Buffer.from('pem') } })
-  same<typeof port, number>()
-  same<typeof host, string>()
   service
     .on('connection', ({ connectionId, userId, remoteAddress }) => void (connectionId + userId + remoteAddress))
     .once('disconnection', ({ code, reason }) => void (code.toFixed() + reason))
@@ -114,11 +111,7 @@ export async function additions(): Promise<void> {
   service.runtimeConfig.reset()
   const { DEDUPE_WINDOW } = service.runtimeConfig.toObject()
   const grace: number = BASE_CONFIG.SHUTDOWN_GRACE_PERIOD + DEDUPE_WINDOW
-  service.reportMemoryPressure({ pressure: 0.9, threshold: 0.85 })
-  service.reportMemoryLeak({ severity: 'high', recommendations: [], analysis: { growthRate: 1, retainedIncrease: 2 } })
-  const page: string = service.metricsText()
-  const { shards, slowestConsumers, largestTopics } = service.inspect({ top: 3 })
-  void [grace, page, shards[0]?.pendingBytes, slowestConsumers[0]?.dropped, largestTopics[0]?.subscribers]
+  void grace
   if (service.state === 'running') await service.shutdown()
 }
 

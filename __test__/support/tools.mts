@@ -49,7 +49,10 @@ export class Program {
           resolve(Number(found[1]))
         }
       })
-      child.on('close', (code) => reject(new Error(`${script} ended with ${code}`)))
+      child.on('close', (code) => {
+        clearTimeout(timer)
+        reject(new Error(`${script} ended with ${code}`))
+      })
     })
     return new Program(child, port)
   }

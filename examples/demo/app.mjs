@@ -67,15 +67,11 @@ export function createApp({ bills, publish, simulation, jwtSecret, live }) {
       stats: live.getStats(),
       health: live.getHealthStatus(),
       metrics: live.getMetrics(),
-      inspection: live.inspect({ top: 5 }),
       rss: process.memoryUsage.rss(),
       followers: Object.fromEntries(bills.list().map(({ id }) => [id, live.getBillSubscribers(id).length])),
       you: { connections: live.getConnectionCount(req.user.id), follows: live.getUserSubscriptions(req.user.id).length },
     })
   })
-
-  // For Prometheus; an operator would keep this one off the public side.
-  app.get('/metrics', (_req, res) => res.type('text/plain; version=0.0.4').send(live.metricsText()))
 
   app.use((_req, res) => res.status(404).json({ error: 'Not found' }))
   app.use((error, _req, res, _next) => res.status(error.status ?? 500).json({ error: error.expose ? error.message : 'Something went wrong' }))

@@ -22,7 +22,6 @@ webSocketService.configure({
   allowedOrigins: 'same-host',
 })
 webSocketService.on('error', (error) => console.error(`live service: ${error.code} ${error.message}`))
-webSocketService.on('degradation', ({ level, previous }) => console.log(`live service: ${previous} → ${level}`))
 webSocketService.on('slowConsumer', ({ userId, action }) => console.log(`live service: ${userId} reads too slowly (${action})`))
 
 const bills = new BillStore()

@@ -3,11 +3,14 @@
 //! Node's own bookkeeping of the socket ends here: the descriptor is duplicated, Node's copy destroyed without
 //! shutting the connection down, and the rest happens on a shard. Runs on Node's thread.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use napi::bindgen_prelude::{Buffer, FnArgs, Function, JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, Result};
 
+use crate::binding::bridge;
+use crate::binding::events::Courier;
 use crate::binding::values::{self, WeakReference};
 use crate::core::Arrival;
 use crate::transport::Source;
@@ -41,6 +44,9 @@ pub struct Attachment {
 pub trait Receptionist {
     fn path(&self) -> String;
     fn is_running(&self) -> bool;
+    /// Whether sockets stay with Node even where they could be taken over.
+    fn bridges_everything(&self) -> bool;
+    fn courier(&self) -> &Rc<Courier>;
     fn receive(&self, env: &Env, arrival: Arrival);
 }
 
@@ -101,10 +107,16 @@ fn on_upgrade<R: Receptionist>(
         headers: read_headers(request)?,
     };
     let early = if values::is_absent(head) { Vec::new() } else { values::read::<Buffer>(head)?.to_vec() };
-    let Some(source) = take_over(socket)? else {
-        return refuse(env, socket, &Rejection::Unavailable { retry_after: None });
+    let taken = if receptionist.bridges_everything() { None } else { take_over(socket)? };
+    let (source, peer) = match taken {
+        Some(source) => (source, None),
+        None => {
+            let peer = values::as_string(&values::property(socket, "remoteAddress")?);
+            let peer = peer.and_then(|peer| peer.parse::<IpAddr>().ok()).map(|peer| peer.to_canonical());
+            (bridge::open(env, receptionist.courier(), socket)?, peer)
+        }
     };
-    receptionist.receive(env, Arrival { source, head: head_of_request, early, peer: None });
+    receptionist.receive(env, Arrival { source, head: head_of_request, early, peer });
     Ok(())
 }
 

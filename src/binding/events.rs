@@ -14,7 +14,9 @@ use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, U
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
+use tracing::Dispatch;
 
+use crate::binding::bridge::{BridgeId, Bridges};
 use crate::binding::values;
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
 use crate::error::{Error, ErrorKind};
@@ -45,11 +47,28 @@ const MAX_WAITING: usize = 262_144;
 
 /// Something for Node's thread.
 enum Parcel {
+    /// A bridge's shard wants something done with its socket.
+    Bridge(BridgeId),
     Event(Event),
-    Log { level: LogLevel, message: String, context: Map<String, Value> },
-    LookupUser { user: UserId, claims: Map<String, Value>, answer: Answer<bool> },
-    LoadPreferences { user: UserId, answer: Answer<Value> },
-    SavePreferences { user: UserId, preferences: Map<String, Value>, answer: Answer<()> },
+    Log {
+        level: LogLevel,
+        message: String,
+        context: Map<String, Value>,
+    },
+    LookupUser {
+        user: UserId,
+        claims: Map<String, Value>,
+        answer: Answer<bool>,
+    },
+    LoadPreferences {
+        user: UserId,
+        answer: Answer<Value>,
+    },
+    SavePreferences {
+        user: UserId,
+        preferences: Map<String, Value>,
+        answer: Answer<()>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +107,10 @@ impl NodeHost {
 
     pub fn log(&self, level: LogLevel, message: String, context: Map<String, Value>) {
         self.send(Parcel::Log { level, message, context });
+    }
+
+    pub fn bridge_has_work(&self, id: BridgeId) {
+        self.send(Parcel::Bridge(id));
     }
 
     fn set_heard(&self, bits: u32, heard: bool) {
@@ -162,18 +185,26 @@ pub struct Courier {
     host: Arc<NodeHost>,
     listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
     functions: RefCell<Rc<Functions>>,
+    bridges: Bridges,
+    /// Where the log lines of deliveries go.
+    dispatch: Dispatch,
 }
 
 impl Courier {
     /// The thread-safe function does not keep the process alive, and holds the courier weakly: a service that
     /// nobody refers to any more goes.
-    pub fn new(env: &Env, host: Arc<NodeHost>) -> Result<Rc<Self>> {
-        let courier =
-            Rc::new(Self { host: host.clone(), listeners: RefCell::default(), functions: RefCell::default() });
+    pub fn new(env: &Env, host: Arc<NodeHost>, dispatch: Dispatch) -> Result<Rc<Self>> {
+        let courier = Rc::new(Self {
+            host: host.clone(),
+            listeners: RefCell::default(),
+            functions: RefCell::default(),
+            bridges: Bridges::default(),
+            dispatch,
+        });
         let weak: Weak<Self> = Rc::downgrade(&courier);
         let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
             if let Some(courier) = weak.upgrade() {
-                courier.deliver(context.env);
+                tracing::dispatcher::with_default(&courier.dispatch, || courier.deliver(context.env));
             }
             Ok(())
         })?;
@@ -182,6 +213,14 @@ impl Courier {
         // Set once, here; nobody else has the host yet.
         let _ = host.wake.set(wake);
         Ok(courier)
+    }
+
+    pub fn host(&self) -> &Arc<NodeHost> {
+        &self.host
+    }
+
+    pub fn bridges(&self) -> &Bridges {
+        &self.bridges
     }
 
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
@@ -230,6 +269,7 @@ impl Courier {
             // One handle scope each: a long queue must not pile up handles until its end.
             let result = env.run_in_scope(|| {
                 self.hand_over(env, parcel);
+                values::clear_exception(env);
                 Ok(())
             });
             if let Err(failure) = result {
@@ -241,6 +281,12 @@ impl Courier {
     fn hand_over(&self, env: &Env, parcel: Parcel) {
         let functions = self.functions.borrow().clone();
         match parcel {
+            Parcel::Bridge(id) => {
+                if let Err(failure) = self.bridges.work(env, id) {
+                    values::clear_exception(env);
+                    tracing::debug!(failure = failure.reason, "a bridged socket failed");
+                }
+            }
             Parcel::Event(event) => self.fire(env, &event),
             Parcel::Log { level, message, context } => {
                 // A logger that throws has nowhere to be logged to.
@@ -291,6 +337,7 @@ impl Courier {
                     callback.call(argument)
                 });
                 if let Err(failure) = result {
+                    values::clear_exception(env);
                     tracing::error!(event = ?kind, failure = failure.reason, "a listener threw");
                 }
             }
@@ -364,6 +411,7 @@ fn settle<T: 'static>(
             if let Some(answer) = answer.take() {
                 let value = context.first_arg::<Unknown<'_>>();
                 reply(answer, value.and_then(&read).map_err(|failure| HookFault::Failed(failure.reason.clone())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;
@@ -373,6 +421,7 @@ fn settle<T: 'static>(
                     .first_arg::<Unknown<'_>>()
                     .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
                 reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
+                values::clear_exception(context.env);
             }
             Ok(())
         })?;

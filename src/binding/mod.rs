@@ -7,6 +7,7 @@
 #![allow(unsafe_code, reason = "N-API hands out raw handles; every use says why it is sound")]
 
 mod attach;
+mod bridge;
 // In test builds napi registers no exports, so nothing would use them.
 #[cfg(not(test))]
 mod constants;

@@ -64,6 +64,8 @@ pub struct Parsed {
     pub user_id_claim: String,
     pub issuer: Option<String>,
     pub audience: Option<String>,
+    /// Whether sockets stay with Node even where they could be taken over.
+    pub bridges_everything: bool,
 }
 
 impl Parsed {
@@ -153,6 +155,7 @@ impl Reader<'_> {
             user_id_claim: self.string("jwtUserIdClaim")?.unwrap_or_else(|| "user_id".to_owned()),
             issuer: self.string("jwtIssuer")?,
             audience: self.string("jwtAudience")?,
+            bridges_everything: self.one_of("transport", &["auto", "bridge"], transport)?.unwrap_or_default(),
         })
     }
 
@@ -336,6 +339,15 @@ impl Reader<'_> {
 
 const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
 const DAY_MS: f64 = 86_400_000.0;
+
+/// Whether the name asks for the bridge always.
+fn transport(name: &str) -> Option<bool> {
+    match name {
+        "auto" => Some(false),
+        "bridge" => Some(true),
+        _ => None,
+    }
+}
 
 fn millis(millis: f64) -> Duration {
     Duration::from_millis(millis as u64)

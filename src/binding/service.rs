@@ -60,7 +60,7 @@ impl WebSocketService {
         let mut parsed = options::parse(&env, options)?;
         let host = Arc::new(NodeHost::default());
         let dispatch = logging::dispatch(host.clone(), values::environment_variable(&env, logging::VARIABLE));
-        let courier = Courier::new(&env, host.clone())?;
+        let courier = Courier::new(&env, host.clone(), dispatch.clone())?;
         courier.set_functions(&env, std::mem::take(&mut parsed.functions))?;
         let runtime = Arc::new(config::RuntimeConfig::new(parsed.service.runtime));
         let core = Core::new(host, runtime.clone(), parsed.service.base.max_latency_samples);
@@ -358,6 +358,14 @@ impl Receptionist for Inner {
 
     fn is_running(&self) -> bool {
         self.core.state() == LifecycleState::Running
+    }
+
+    fn bridges_everything(&self) -> bool {
+        self.parsed.borrow().bridges_everything
+    }
+
+    fn courier(&self) -> &Rc<Courier> {
+        &self.courier
     }
 
     fn receive(&self, env: &Env, arrival: Arrival) {

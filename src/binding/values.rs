@@ -99,6 +99,21 @@ pub fn merged<'env>(env: &'env Env, first: &Object<'env>, second: &Object<'env>)
     read(&copy)
 }
 
+/// Drops the exception that a failed call has left behind, for calls made on nobody's behalf: it would end the
+/// process as an uncaught one, and spoil every call before that.
+pub fn clear_exception(env: &Env) {
+    let mut is_pending = false;
+    let mut exception = std::ptr::null_mut();
+    // SAFETY: `env` is that of the current call, the pointers are to locals, and both functions may be called while
+    // an exception is pending.
+    unsafe {
+        if sys::napi_is_exception_pending(env.raw(), &mut is_pending) == sys::Status::napi_ok && is_pending {
+            // It fails only while the environment ends, and then nothing is pending any more.
+            let _ = sys::napi_get_and_clear_last_exception(env.raw(), &mut exception);
+        }
+    }
+}
+
 /// A variable of `process.env` as this thread sees it; workers have their own copy.
 pub fn environment_variable(env: &Env, name: &str) -> Option<String> {
     let process: Object<'_> = env.get_global().ok()?.get_named_property("process").ok()?;

@@ -22,6 +22,8 @@ impl Setting {
             return Ok(value);
         }
         let Self { name, min, max, .. } = self;
+        let mut text = ryu_js::Buffer::new();
+        let value = text.format(value);
         Err(Error::new(kind, format!("\"{name}\" must be an integer from {min} to {max}. Received {value}")))
     }
 }
@@ -62,10 +64,17 @@ mod tests {
         for value in [1.0, 100.0] {
             assert_eq!(setting.check(value, ErrorKind::OutOfRange).ok(), Some(value));
         }
-        for value in [0.0, 101.0, 1.5, f64::NAN, f64::INFINITY, -0.5] {
+        for (value, text) in [
+            (0.0, "0"),
+            (101.0, "101"),
+            (1.5, "1.5"),
+            (f64::NAN, "NaN"),
+            (f64::NEG_INFINITY, "-Infinity"),
+            (1e21, "1e+21"),
+        ] {
             let error = setting.check(value, ErrorKind::OutOfRange).expect_err("out of bounds");
             assert_eq!(error.code(), "ERR_OUT_OF_RANGE");
-            assert!(error.to_string().starts_with("\"SIZE\" must be an integer from 1 to 100. Received"), "{error}");
+            assert_eq!(error.to_string(), format!("\"SIZE\" must be an integer from 1 to 100. Received {text}"));
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum RuntimeKey {
 /// through as far as the degradation lets it; `reset` returns the owner's layer to the constructed values.
 pub struct RuntimeConfig {
     layers: Mutex<Layers>,
-    observers: Mutex<Vec<Observer>>,
+    observers: Mutex<Observers>,
 }
 
 type Observer = Box<dyn Fn(RuntimeValues) + Send + Sync>;
@@ -56,6 +56,12 @@ struct Layers {
     constructed: RuntimeValues,
     owned: RuntimeValues,
     degradation: Option<Degradation>,
+}
+
+struct Observers {
+    list: Vec<Observer>,
+    /// What they know.
+    told: RuntimeValues,
 }
 
 const DAY_MS: f64 = 86_400_000.0;
@@ -160,13 +166,14 @@ impl RuntimeConfig {
     pub fn new(constructed: RuntimeValues) -> Self {
         Self {
             layers: Mutex::new(Layers { constructed, owned: constructed, degradation: None }),
-            observers: Mutex::default(),
+            observers: Mutex::new(Observers { list: Vec::new(), told: constructed }),
         }
     }
 
-    /// Called after every change of what is in effect, on the thread that made it.
+    /// Called after every change of what is in effect, on the thread that made it. An observer may read but must
+    /// neither change nor subscribe: one is told at a time, so that the last to be told is the newest.
     pub fn subscribe(&self, observer: Observer) {
-        self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+        self.observers().list.push(observer);
     }
 
     /// What is in effect.
@@ -211,16 +218,18 @@ impl RuntimeConfig {
     }
 
     fn change(&self, change: impl FnOnce(&mut Layers)) {
-        let (before, after) = {
-            let mut layers = self.layers();
-            let before = layers.effective();
-            change(&mut layers);
-            (before, layers.effective())
-        };
-        if before != after {
-            let observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
-            observers.iter().for_each(|observer| observer(after));
+        change(&mut self.layers());
+        let mut observers = self.observers();
+        // Read again: of two changes at once the other may have been the later one.
+        let values = self.values();
+        if observers.told != values {
+            observers.told = values;
+            observers.list.iter().for_each(|observer| observer(values));
         }
+    }
+
+    fn observers(&self) -> MutexGuard<'_, Observers> {
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn layers(&self) -> MutexGuard<'_, Layers> {
@@ -296,6 +305,51 @@ mod tests {
         assert_eq!(config.set(RuntimeKey::MessageBatchSize, 0.0).expect_err("out").code(), "ERR_OUT_OF_RANGE");
         config.reset();
         assert_eq!(*heard.lock().expect("no panic"), [3, 10]);
+    }
+
+    #[test]
+    fn bounds_belong_to_the_range_and_only_integers_pass() {
+        let config = RuntimeConfig::new(RuntimeValues::default());
+        for key in RuntimeKey::ALL {
+            let Setting { min, max, .. } = key.setting();
+            for value in [min, max] {
+                assert!(config.set(key, value).is_ok(), "{key:?} {value}");
+                assert_eq!(config.get(key), value, "{key:?}");
+            }
+            for value in [min - 1.0, max + 1.0, min + 0.5, f64::NAN, f64::INFINITY] {
+                assert!(config.set(key, value).is_err(), "{key:?} {value}");
+                assert_eq!(config.get(key), max, "{key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_answered_with_the_nearest_one() {
+        assert!(RuntimeKey::names().all(|name| RuntimeKey::from_name(name).map(RuntimeKey::name) == Some(name)));
+        let error = RuntimeValues::from_pairs([("MESSAGE_BATCHSIZE".to_owned(), 1.0)]).expect_err("unknown");
+        assert_eq!(error.code(), "ERR_INVALID_OPTION");
+        assert_eq!(error.to_string(), "Unknown setting \"MESSAGE_BATCHSIZE\". Did you mean \"MESSAGE_BATCH_SIZE\"?");
+    }
+
+    #[test]
+    fn of_changes_at_once_the_last_told_is_the_last_made() {
+        let config = Arc::new(RuntimeConfig::new(RuntimeValues::default()));
+        let heard = Arc::new(Mutex::new(RuntimeValues::default()));
+        config.subscribe(Box::new({
+            let heard = heard.clone();
+            move |values| *heard.lock().expect("no panic") = values
+        }));
+        std::thread::scope(|scope| {
+            for offset in 0..2 {
+                let config = &config;
+                scope.spawn(move || {
+                    for size in 1..400 {
+                        config.set(RuntimeKey::MessageBatchSize, f64::from(2 * size + offset)).expect("in bounds");
+                    }
+                });
+            }
+        });
+        assert_eq!(*heard.lock().expect("no panic"), config.values());
     }
 
     #[test]

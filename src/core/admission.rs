@@ -31,7 +31,6 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// A peer that asks for an upgrade.
-#[derive(Debug)]
 pub struct Arrival {
     pub source: Source,
     pub head: RequestHead,

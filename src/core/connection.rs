@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tracing::{debug, error};
 
@@ -27,6 +28,9 @@ use crate::types::{BillId, ConnectionId, ConnectionKey, ConnectionNumber, UserId
 
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
 const MAX_UNREAD_REPLIES: usize = 64 * 1024;
+
+/// Reads of one connection before others get their turn: a peer that sends without a break must not hold up its shard.
+const READS_PER_TURN: usize = 4;
 
 /// What a waiting reply takes beside its payload: without it, empty pongs would be owed without limit.
 const REPLY_OVERHEAD: usize = 128;
@@ -172,6 +176,11 @@ impl Connection {
         self.wake();
     }
 
+    /// How long bytes were held up on our side at the most, since this was last asked.
+    pub fn longest_stall(&self) -> Duration {
+        self.transport.longest_stall()
+    }
+
     /// The peer shall see a reset instead of an orderly end.
     pub fn abort(&self) {
         self.transport.abort();
@@ -212,7 +221,7 @@ impl ConnectionTask {
             let mut early = std::mem::take(&mut self.early);
             self.understand(&mut early);
         }
-        loop {
+        for _ in 0..READS_PER_TURN {
             let written = self.poll_write(cx);
             self.connection.account(&self.shard.counters);
             if let Poll::Ready(ending) = written {
@@ -230,6 +239,8 @@ impl ConnectionTask {
                 Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Writes until nothing is due or the socket is full. `Pending` means: carry on.

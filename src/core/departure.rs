@@ -84,11 +84,7 @@ impl Shard {
         self.counters.dropped(discarded);
         connection.outbox.take();
         connection.account(&self.counters);
-        let mut connections = self.connections.borrow_mut();
-        connections.try_remove(connection.key.0 as usize);
-        if connections.capacity() > 1024 && connections.len() * 4 < connections.capacity() {
-            connections.shrink_to_fit();
-        }
+        self.connections.borrow_mut().try_remove(connection.key.0 as usize);
         if self.is_draining() {
             self.timers.interrupt();
         }

@@ -2,51 +2,45 @@
 //!
 //! What clients get back of their own values must look as if `JSON.stringify` had written it.
 
-use std::io;
-
 use serde::Serialize;
-use serde_json::Value;
-use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+use serde_json::ser::Serializer;
+use serde_json::{Map, Value};
 
 /// Milliseconds of one day.
 const DAY_MS: f64 = 86_400_000.0;
 
-/// Writes numbers as ECMA-262 `Number::toString` does.
-struct JsFormatter;
+/// The furthest a `Date` reaches from 1970 either way (ECMA-262 §21.4.1.1).
+const MAX_DATE_MS: f64 = 8.64e15;
 
-impl Formatter for JsFormatter {
-    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        // JSON knows neither of them, and -0 prints as 0.
-        if !value.is_finite() {
-            return writer.write_all(b"null");
+/// Appends the value as `JSON.stringify` prints it.
+///
+/// Nested as deep as the value is: 128 levels at most when it was parsed.
+pub fn write_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(_) => out.extend_from_slice(to_text(value).as_bytes()),
+        Value::String(text) => write_string(out, text),
+        Value::Array(elements) => write_list(out, elements),
+        Value::Object(members) => {
+            write_separated(out, b"{}", in_property_order(members), |out, (name, value)| {
+                write_string(out, name);
+                out.push(b':');
+                write_value(out, value);
+            });
         }
-        writer.write_all(ryu_js::Buffer::new().format_finite(value).as_bytes())
-    }
-
-    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
-        if value <= crate::types::BillId::MAX {
-            return CompactFormatter.write_u64(writer, value);
-        }
-        // Beyond 2^53 JavaScript has rounded it.
-        self.write_f64(writer, value as f64)
-    }
-
-    fn write_i64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
-        if value.unsigned_abs() <= crate::types::BillId::MAX {
-            return CompactFormatter.write_i64(writer, value);
-        }
-        self.write_f64(writer, value as f64)
     }
 }
 
-/// Appends the value as `JSON.stringify` prints it.
-pub fn write_value(out: &mut Vec<u8>, value: &Value) {
-    // Writing to memory cannot fail, and a `Value` has only string keys.
-    let _ = value.serialize(&mut Serializer::with_formatter(out, JsFormatter));
+/// Appends the elements of an array.
+pub fn write_list<'a>(out: &mut Vec<u8>, values: impl IntoIterator<Item = &'a Value>) {
+    write_separated(out, b"[]", values, write_value);
 }
 
 /// Appends a string in quotes.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    // Writing to memory cannot fail.
     let _ = text.serialize(&mut Serializer::new(out));
 }
 
@@ -55,11 +49,8 @@ pub fn to_text(value: &Value) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
-        Value::Number(_) => {
-            let mut text = Vec::new();
-            write_value(&mut text, value);
-            String::from_utf8_lossy(&text).into_owned()
-        }
+        // JavaScript has one kind of number, so what is beyond 2^53 has been rounded; -0 prints as 0.
+        Value::Number(number) => ryu_js::Buffer::new().format(number.as_f64().unwrap_or(f64::NAN)).to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(elements) => {
             let texts = elements.iter().map(|element| if element.is_null() { String::new() } else { to_text(element) });
@@ -74,24 +65,24 @@ pub fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0 && !number.is_nan()),
+        Value::Number(number) => number.as_f64() != Some(0.0),
         Value::String(text) => !text.is_empty(),
         Value::Array(_) | Value::Object(_) => true,
     }
 }
 
-/// `Number(value)` for what can be a time; `None` where it is `NaN`.
+/// `Number(value)` of a number or of decimal text; `None` for what is neither.
 pub fn to_number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::Bool(value) => Some(f64::from(u8::from(*value))),
         Value::String(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
-/// `new Date(millis).toISOString()` (ECMA-262 §21.4.1.32), for any time a `Date` can hold.
+/// `new Date(millis).toISOString()` (ECMA-262 §21.4.1.32). What no `Date` can hold becomes the nearest it can.
 pub fn iso_timestamp(millis: f64) -> String {
+    let millis = millis.clamp(-MAX_DATE_MS, MAX_DATE_MS).trunc();
     let days = (millis / DAY_MS).floor();
     let of_day = (millis - days * DAY_MS) as u32;
     let (year, month, day) = civil_date(days as i64);
@@ -103,6 +94,37 @@ pub fn iso_timestamp(millis: f64) -> String {
         year => format!("+{year:06}"),
     };
     format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+}
+
+fn write_separated<T>(
+    out: &mut Vec<u8>,
+    brackets: &[u8; 2],
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    let [open, close] = *brackets;
+    out.push(open);
+    for (index, item) in items.into_iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(close);
+}
+
+/// Members as JavaScript lists them: array indices in ascending order, then the others as they came
+/// (ECMA-262 §10.1.11.1).
+fn in_property_order(members: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    let mut indices: Vec<_> = members.iter().filter(|(name, _)| array_index(name).is_some()).collect();
+    indices.sort_unstable_by_key(|(name, _)| array_index(name));
+    indices.into_iter().chain(members.iter().filter(|(name, _)| array_index(name).is_none()))
+}
+
+/// The number that a name is the decimal text of, if an array can have that index (ECMA-262 §6.1.7).
+fn array_index(name: &str) -> Option<u32> {
+    let is_canonical = name == "0" || name.bytes().all(|byte| byte.is_ascii_digit()) && !name.starts_with('0');
+    name.parse().ok().filter(|index| is_canonical && *index < u32::MAX)
 }
 
 /// Year, month and day of the proleptic Gregorian calendar, from days since 1970. Counts in eras of 400 years that
@@ -147,6 +169,12 @@ mod tests {
             ("18446744073709551615", "18446744073709552000"),
             ("-9007199254740993", "-9007199254740992"),
             ("123456789012345680000", "123456789012345680000"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            // Correctly rounded, not merely nearly.
+            ("8.988465674311580e307", "8.98846567431158e+307"),
+            ("0.000001", "0.000001"),
+            ("100000000000000000000000", "1e+23"),
         ] {
             assert_eq!(reprinted(text), expected, "{text}");
         }
@@ -158,6 +186,33 @@ mod tests {
             reprinted(r#"{"b":1, "a":[null,true,"\u00e9\n"], "__proto__":{}}"#),
             "{\"b\":1,\"a\":[null,true,\"é\\n\"],\"__proto__\":{}}"
         );
+    }
+
+    #[test]
+    fn array_indices_come_first() {
+        assert_eq!(
+            reprinted(
+                r#"{"b":1,"2":1,"10":1,"1":{"x":0,"0":1},"01":1,"-1":1,"+3":1,"4294967295":1,"4294967294":1,"0":1}"#
+            ),
+            r#"{"0":1,"1":{"0":1,"x":0},"2":1,"10":1,"4294967294":1,"b":1,"01":1,"-1":1,"+3":1,"4294967295":1}"#
+        );
+    }
+
+    #[test]
+    fn decimal_text_is_a_number_and_names_of_numbers_are_not() {
+        for (value, expected) in [
+            (json!(1.5), Some(1.5)),
+            (json!(" 12\n"), Some(12.0)),
+            (json!("1e3"), Some(1000.0)),
+            (json!("inf"), None),
+            (json!("nan"), None),
+            (json!("1e999"), None),
+            (json!("12px"), None),
+            (json!(""), None),
+            (json!({}), None),
+        ] {
+            assert_eq!(to_number(&value), expected, "{value}");
+        }
     }
 
     #[test]
@@ -206,6 +261,11 @@ mod tests {
             (8.64e15, "+275760-09-13T00:00:00.000Z"),
             (-8.64e15, "-271821-04-20T00:00:00.000Z"),
             (-62_198_755_200_000.0, "-000001-01-01T00:00:00.000Z"),
+            (-0.5, "1970-01-01T00:00:00.000Z"),
+            (1.999, "1970-01-01T00:00:00.001Z"),
+            (f64::INFINITY, "+275760-09-13T00:00:00.000Z"),
+            (f64::MIN, "-271821-04-20T00:00:00.000Z"),
+            (f64::NAN, "1970-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(iso_timestamp(millis), expected);
         }

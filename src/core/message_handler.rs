@@ -14,6 +14,9 @@ use crate::types::{BillId, Priority};
 /// A client's clock may be this far behind ours for its `timestamp` to count as a latency.
 const MAX_LATENCY_MS: f64 = 60_000.0;
 
+/// The message most clients send most often, and the one that needs no parsing.
+const BARE_PING: &[u8] = br#"{"type":"ping"}"#;
+
 /// What a message is judged by beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
@@ -23,7 +26,8 @@ pub struct Context {
     pub authenticated: bool,
     /// Whether the application keeps preferences.
     pub preference_hooks: bool,
-    /// How many more bills the connection may follow.
+    /// How many more bills the connection may follow. What is named twice counts twice, so a full connection is
+    /// refused also what it follows already.
     pub subscription_room: usize,
 }
 
@@ -52,6 +56,10 @@ pub struct Inbound {
 /// Decides what one message means.
 pub fn handle(payload: &[u8], context: &Context) -> Inbound {
     let mut inbound = Inbound::default();
+    if payload == BARE_PING && context.authenticated {
+        inbound.pong();
+        return inbound;
+    }
     let Ok(message) = serde_json::from_slice::<Value>(payload) else {
         inbound.reply(outgoing::error("Invalid message format"));
         return inbound;
@@ -86,9 +94,7 @@ impl Inbound {
             Some("get_preferences") if context.preference_hooks => self.actions.push(Action::LoadPreferences),
             Some("get_preferences") => self.reply(outgoing::default_preferences(context.now_ms)),
             Some("update_preferences") => self.update_preferences(data, context),
-            Some("ping") => self
-                .actions
-                .push(Action::Reply(Reply { json: Cow::Borrowed(outgoing::PONG), priority: Priority::Immediate })),
+            Some("ping") => self.pong(),
             Some("pong") => {}
             _ => self.reply(outgoing::error(&format!("Unknown message type: {}", to_text(kind)))),
         }
@@ -161,6 +167,12 @@ impl Inbound {
         } else {
             self.reply(outgoing::preferences_saved(preferences, context.now_ms));
         }
+    }
+
+    /// Urgent, so that it overtakes an ack of the same message.
+    fn pong(&mut self) {
+        let reply = Reply { json: Cow::Borrowed(outgoing::PONG), priority: Priority::Immediate };
+        self.actions.push(Action::Reply(reply));
     }
 
     fn reply(&mut self, json: Vec<u8>) {

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::core::json::{iso_timestamp, write_string, write_value};
+use crate::core::json::{iso_timestamp, write_list, write_string, write_value};
 use crate::types::{BillId, ConnectionId};
 
 /// Around the messages of a batch.
@@ -67,9 +67,9 @@ pub fn unsubscribed(bill: &Value, text: &str) -> Vec<u8> {
 
 pub fn batch_subscribed(subscribed: &[&Value], failed: &[&Value]) -> Vec<u8> {
     let mut out = br#"{"type":"batch_subscribed","data":{"subscribed":"#.to_vec();
-    write_list(&mut out, subscribed);
+    write_list(&mut out, subscribed.iter().copied());
     out.extend_from_slice(br#","failed":"#);
-    write_list(&mut out, failed);
+    write_list(&mut out, failed.iter().copied());
     let failures = if failed.is_empty() { String::new() } else { format!(", {} failed", failed.len()) };
     let rest = format!(r#","message":"Subscribed to {} bills{failures}"}}}}"#, subscribed.len());
     out.extend_from_slice(rest.as_bytes());
@@ -78,7 +78,7 @@ pub fn batch_subscribed(subscribed: &[&Value], failed: &[&Value]) -> Vec<u8> {
 
 pub fn batch_unsubscribed(bills: &[Value]) -> Vec<u8> {
     let mut out = br#"{"type":"batch_unsubscribed","data":{"unsubscribed":"#.to_vec();
-    write_list(&mut out, &bills.iter().collect::<Vec<_>>());
+    write_list(&mut out, bills);
     out.extend_from_slice(format!(r#","message":"Unsubscribed from {} bills"}}}}"#, bills.len()).as_bytes());
     out
 }
@@ -140,6 +140,31 @@ pub fn server_shutdown(now: f64, reconnect_delay: f64) -> Vec<u8> {
     .into_bytes()
 }
 
+/// `level` counts from 0, normal operation.
+pub fn system_status(level: u8, now: f64) -> Vec<u8> {
+    let message = match level {
+        0 => "Server optimization reset - normal operation restored".to_owned(),
+        level => format!("Server optimization level {level} active due to memory pressure"),
+    };
+    let time = iso_timestamp(now);
+    format!(
+        r#"{{"type":"system_status","data":{{"degradationLevel":{level},"message":"{message}"}},"timestamp":"{time}","priority":"immediate"}}"#
+    )
+    .into_bytes()
+}
+
+/// `severity` as it was reported: low, medium, high or critical.
+pub fn system_warning(severity: &str, now: f64) -> Vec<u8> {
+    let mut out = br#"{"type":"system_warning","data":{"type":"memory_pressure","severity":"#.to_vec();
+    write_string(&mut out, severity);
+    let rest = format!(
+        r#","message":"Server experiencing memory pressure. Some features may be degraded."}},"timestamp":"{}","priority":"immediate"}}"#,
+        iso_timestamp(now)
+    );
+    out.extend_from_slice(rest.as_bytes());
+    out
+}
+
 fn about_bill(head: &[u8], bill: &Value, message: &str) -> Vec<u8> {
     let mut out = head.to_vec();
     write_value(&mut out, bill);
@@ -147,17 +172,6 @@ fn about_bill(head: &[u8], bill: &Value, message: &str) -> Vec<u8> {
     write_string(&mut out, message);
     out.extend_from_slice(b"}}");
     out
-}
-
-fn write_list(out: &mut Vec<u8>, values: &[&Value]) {
-    out.push(b'[');
-    for (index, value) in values.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write_value(out, value);
-    }
-    out.push(b']');
 }
 
 #[cfg(test)]
@@ -185,6 +199,22 @@ mod tests {
         assert_eq!(
             text(notification(r#"{"title":"t"}"#, 0.0)),
             r#"{"type":"notification","notification":{"title":"t"},"timestamp":"1970-01-01T00:00:00.000Z","priority":"immediate"}"#
+        );
+        assert_eq!(
+            text(bill_update(BillId::new(7).expect("positive"), r#"{"type":"amendment"}"#, "1970-01-01T00:00:00.000Z")),
+            r#"{"type":"bill_update","bill_id":7,"update":{"type":"amendment"},"timestamp":"1970-01-01T00:00:00.000Z"}"#
+        );
+        assert_eq!(
+            text(system_status(2, 0.0)),
+            r#"{"type":"system_status","data":{"degradationLevel":2,"message":"Server optimization level 2 active due to memory pressure"},"timestamp":"1970-01-01T00:00:00.000Z","priority":"immediate"}"#
+        );
+        assert_eq!(
+            text(system_status(0, 0.0)),
+            r#"{"type":"system_status","data":{"degradationLevel":0,"message":"Server optimization reset - normal operation restored"},"timestamp":"1970-01-01T00:00:00.000Z","priority":"immediate"}"#
+        );
+        assert_eq!(
+            text(system_warning("high", 0.0)),
+            r#"{"type":"system_warning","data":{"type":"memory_pressure","severity":"high","message":"Server experiencing memory pressure. Some features may be degraded."},"timestamp":"1970-01-01T00:00:00.000Z","priority":"immediate"}"#
         );
         assert_eq!(
             text(auth_success("ann", Some(1000.0))),

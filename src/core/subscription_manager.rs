@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashSet;
@@ -56,9 +57,7 @@ impl TopicIndex {
         self.pairs -= 1;
         if subscribers.is_empty() {
             entry.remove();
-            if self.subscribers.capacity() > 1024 && self.subscribers.len() * 4 < self.subscribers.capacity() {
-                self.subscribers.shrink_to(self.subscribers.len() * 2);
-            }
+            give_back(&mut self.subscribers);
             return Change::Edge;
         }
         if subscribers.capacity() > 64 && subscribers.len() * 4 < subscribers.capacity() {
@@ -229,13 +228,15 @@ impl Table {
                 self.users.remove(user.as_str());
             }
         }
-        for (capacity, length, shrink) in
-            [(self.bills.capacity(), self.bills.len(), true), (self.users.capacity(), self.users.len(), false)]
-        {
-            if capacity > 1024 && length * 4 < capacity {
-                if shrink { self.bills.shrink_to(length * 2) } else { self.users.shrink_to(length * 2) }
-            }
-        }
+        give_back(&mut self.bills);
+        give_back(&mut self.users);
+    }
+}
+
+/// A table that was once large must not stay so.
+fn give_back<K: Eq + Hash, V>(table: &mut HashMap<K, V>) {
+    if table.capacity() > 1024 && table.len() * 4 < table.capacity() {
+        table.shrink_to(table.len() * 2);
     }
 }
 

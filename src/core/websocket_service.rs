@@ -207,7 +207,7 @@ impl WebSocketService {
         let waiting = run.clone();
         let waiter = std::thread::Builder::new().name("carillon-stop".into()).spawn(move || {
             waiting.join();
-            service.stopped();
+            tracing::dispatcher::with_default(&waiting.shared.dispatch, || service.stopped());
             done();
         });
         let waiter = match waiter {

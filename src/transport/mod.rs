@@ -5,6 +5,7 @@
 //! Who is connected and what a message means does not belong here.
 
 pub mod assembler;
+pub mod bridge;
 pub mod deflate;
 pub mod extensions;
 pub mod forwarded;
@@ -19,20 +20,24 @@ pub mod socket;
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bridge::Bridge;
 #[cfg(unix)]
 use socket::Socket;
 
 /// What carries the bytes of one connection. Used by the thread of its shard alone.
 pub enum Transport {
+    /// A byte pipe to Node, which has the socket.
+    Bridge(Bridge),
     /// A descriptor taken over from Node, or accepted by ourselves.
     #[cfg(unix)]
     Socket(Socket),
 }
 
 /// Something bytes can come from that is not yet bound to a shard's thread.
-#[derive(Debug)]
 pub enum Source {
+    Bridge(Bridge),
     #[cfg(unix)]
     Descriptor(std::os::fd::OwnedFd),
 }
@@ -41,6 +46,7 @@ impl Source {
     /// Where the peer is, as far as the system says; nothing for a Unix socket.
     pub fn peer_address(&self) -> Option<IpAddr> {
         match self {
+            Self::Bridge(_) => None,
             #[cfg(unix)]
             Self::Descriptor(descriptor) => {
                 let address = socket2::SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
@@ -54,6 +60,7 @@ impl Transport {
     /// Binds the source to the runtime of the calling thread.
     pub fn bind(source: Source) -> io::Result<Self> {
         match source {
+            Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
             #[cfg(unix)]
             Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
         }
@@ -64,6 +71,7 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.poll_read(cx, buffer),
+            Self::Bridge(bridge) => bridge.poll_read(cx, buffer),
         }
     }
 
@@ -72,6 +80,7 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.poll_writable(cx),
+            Self::Bridge(bridge) => bridge.poll_writable(cx),
         }
     }
 
@@ -80,6 +89,16 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.try_write(parts),
+            Self::Bridge(bridge) => bridge.try_write(parts),
+        }
+    }
+
+    /// How long bytes were held up on our side at the most, since this was last asked.
+    pub fn longest_stall(&self) -> Duration {
+        match self {
+            #[cfg(unix)]
+            Self::Socket(_) => Duration::ZERO,
+            Self::Bridge(bridge) => bridge.longest_stall(),
         }
     }
 
@@ -88,6 +107,7 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.shutdown_write(),
+            Self::Bridge(bridge) => bridge.shutdown_write(),
         }
     }
 
@@ -96,6 +116,8 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.abort(),
+            // Node destroys its socket when this end is dropped.
+            Self::Bridge(_) => {}
         }
     }
 }

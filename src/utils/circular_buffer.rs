@@ -47,6 +47,14 @@ impl<T> CircularBuffer<T> {
         self.capacity
     }
 
+    /// Changes the capacity; the oldest beyond it go, and so does their room.
+    pub fn resize_keep_newest(&mut self, capacity: usize) {
+        self.values.drain(..self.values.len().saturating_sub(capacity));
+        self.values.shrink_to(capacity);
+        self.capacity = capacity;
+    }
+
+    /// Gives the room back too.
     pub fn clear(&mut self) {
         self.values = VecDeque::new();
     }
@@ -54,6 +62,8 @@ impl<T> CircularBuffer<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -68,9 +78,36 @@ mod tests {
     }
 
     #[test]
+    fn a_new_capacity_keeps_the_newest() {
+        let mut buffer = CircularBuffer::new(4);
+        for value in 1..=6 {
+            buffer.push(value);
+        }
+        buffer.resize_keep_newest(2);
+        assert_eq!((buffer.iter().copied().collect::<Vec<_>>(), buffer.capacity()), (vec![5, 6], 2));
+        assert_eq!(buffer.push(7), Some(5));
+        buffer.resize_keep_newest(3);
+        assert_eq!(buffer.push(8), None);
+        assert_eq!(buffer.iter().copied().collect::<Vec<_>>(), [6, 7, 8]);
+        buffer.resize_keep_newest(0);
+        assert_eq!((buffer.len(), buffer.push(9)), (0, Some(9)));
+    }
+
+    #[test]
     fn without_capacity_nothing_is_kept() {
         let mut buffer = CircularBuffer::new(0);
         assert_eq!(buffer.push(1), Some(1));
         assert!(buffer.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_the_end_of_all_that_came(values in prop::collection::vec(any::<u8>(), 0..50), capacity in 0..20_usize) {
+            let mut buffer = CircularBuffer::new(capacity);
+            let mut all: Vec<u8> = values.iter().filter_map(|value| buffer.push(*value)).collect();
+            prop_assert_eq!(buffer.len(), capacity.min(values.len()));
+            all.extend(buffer.iter());
+            prop_assert_eq!(all, values);
+        }
     }
 }

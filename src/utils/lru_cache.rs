@@ -76,8 +76,16 @@ impl<K: Hash + Eq, V> LruCache<K, V> {
         self.entries.cap().get()
     }
 
+    /// Gives the room back too.
     pub fn clear(&mut self) {
-        self.entries.clear();
+        *self = Self::new(self.capacity());
+    }
+
+    /// About what the entries cost, without what keys and values own elsewhere.
+    pub fn heap_bytes(&self) -> usize {
+        // A node with its two links, and a slot of the table with its control byte.
+        const LINKS: usize = 4 * size_of::<usize>() + 1;
+        self.len() * (size_of::<K>() + size_of::<Entry<V>>() + LINKS)
     }
 }
 
@@ -116,6 +124,29 @@ mod tests {
         assert_eq!(cache.get("a", 110, 10), None);
         cache.put("a", 1, 110);
         assert_eq!(cache.get("a", 119, 10), Some(&1));
+    }
+
+    #[test]
+    fn what_is_cleared_costs_nothing_and_the_capacity_stays() {
+        let mut cache = LruCache::new(3);
+        for key in 0..5_u64 {
+            cache.put(key, (), 0);
+        }
+        assert!(cache.heap_bytes() >= 3 * (size_of::<u64>() + size_of::<u64>()));
+        cache.clear();
+        assert_eq!((cache.len(), cache.heap_bytes(), cache.capacity()), (0, 0, 3));
+        cache.resize(0);
+        cache.put(1, (), 0);
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_makes_nothing_old() {
+        let mut cache = LruCache::new(2);
+        cache.put("a", 1, 100);
+        assert_eq!(cache.get("a", 50, 10), Some(&1));
+        assert_eq!(cache.evict_older_than(50, 10), 0);
+        assert_eq!(cache.get("a", 100, 0), None);
     }
 
     #[test]

@@ -170,5 +170,39 @@ mod tests {
                 prop_assert_eq!(only(&pushed), only(&popped));
             }
         }
+
+        #[test]
+        fn no_normal_item_at_the_front_waits_for_more_urgent_ones_than_promised(
+            steps in prop::collection::vec((any::<bool>(), 0..4_u8), 0..400),
+        ) {
+            let mut queue = PriorityQueue::new(usize::MAX);
+            let mut urgent_while_normal_waits = 0;
+            for (is_urgent, pops) in steps {
+                let priority = if is_urgent { Priority::Immediate } else { Priority::Normal };
+                queue.push(priority, 1, priority).expect("room");
+                for _ in 0..pops {
+                    let normal_waits = !queue.normal.is_empty();
+                    match queue.pop() {
+                        Some(Priority::Immediate) if normal_waits => urgent_while_normal_waits += 1,
+                        _ => urgent_while_normal_waits = 0,
+                    }
+                    prop_assert!(urgent_while_normal_waits <= URGENT_IN_A_ROW);
+                }
+            }
+        }
+
+        #[test]
+        fn the_bound_holds_whatever_comes(costs in prop::collection::vec((any::<bool>(), 0..50_usize), 0..200)) {
+            let mut queue = PriorityQueue::new(100);
+            let mut refused = 0;
+            for (pops, cost) in costs {
+                refused += u64::from(queue.push(Priority::Normal, cost, ()).is_err());
+                prop_assert!(queue.bytes() <= 100);
+                if pops {
+                    queue.pop();
+                }
+            }
+            prop_assert_eq!(queue.refused(), refused);
+        }
     }
 }

@@ -2,10 +2,23 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::core::json::write_value;
 
 const CONTEXT: Context =
     Context { now_ms: 1000.0, authenticated: true, preference_hooks: false, subscription_room: 100 };
 const NOW: &str = "1970-01-01T00:00:01.000Z";
+
+const TYPES: [&str; 9] = [
+    "auth",
+    "batch_subscribe",
+    "batch_unsubscribe",
+    "get_preferences",
+    "ping",
+    "pong",
+    "subscribe",
+    "unsubscribe",
+    "update_preferences",
+];
 
 fn replies(inbound: &Inbound) -> Vec<String> {
     let mut replies = Vec::new();
@@ -220,6 +233,122 @@ fn the_last_of_equal_members_wins_and_proto_is_an_ordinary_one() {
     assert!(echoed.contains(r#""data":{"__proto__":{"a":1},"#), "{echoed}");
 }
 
+#[test]
+fn what_shipped_clients_send_beyond_the_contract_keeps_its_answer() {
+    for (message, expected) in [
+        (r#"{"type":"subscribe","topic":"bills","filters":{},"subscriptionId":"s"}"#, &["Bill ID required"][..]),
+        (r#"{"type":"unsubscribe","topic":"bills"}"#, &[]),
+        (r#"{"type":"subscribe","data":{"billId":7}}"#, &["Bill ID required"]),
+        (
+            r#"{"type":"subscribe","data":{"subscriptions":[{"id":"s","topic":"t"}]},"timestamp":1}"#,
+            &["Bill ID required"],
+        ),
+        (r#"{"type":"batch","messages":[{"type":"ping"}]}"#, &["Unknown message type: batch"]),
+        (r#"{"type":"heartbeat","data":{"type":"ping"}}"#, &["Unknown message type: heartbeat"]),
+        (r#"{"type":"updatePreferences","data":{}}"#, &["Unknown message type: updatePreferences"]),
+        (r#"{"type":"room:join"}"#, &["Unknown message type: room:join"]),
+        (r#"{"event":"join_room","data":{}}"#, &["Invalid message structure"]),
+    ] {
+        let expected: Vec<_> =
+            expected.iter().map(|text| format!(r#"{{"type":"error","message":"{text}"}}"#)).collect();
+        assert_eq!(answer(message), expected, "{message}");
+    }
+}
+
+#[test]
+fn a_pong_needs_no_answer_and_a_ping_looks_the_same_however_it_is_written() {
+    assert_eq!(answer(r#"{"type":"pong","messageId":"m"}"#), [r#"{"type":"ack","messageId":"m"}"#]);
+    for ping in [r#"{"type":"ping"}"#, r#" {"type" : "ping"} "#, r#"{"type":"\u0070ing","data":null}"#] {
+        let inbound = handle(ping.as_bytes(), &CONTEXT);
+        let pong = Reply { json: Cow::Borrowed(outgoing::PONG), priority: Priority::Immediate };
+        assert_eq!(inbound.actions.as_slice(), [Action::Reply(pong)], "{ping}");
+        let anonymous = handle(ping.as_bytes(), &Context { authenticated: false, ..CONTEXT });
+        assert_eq!(replies(&anonymous), [r#"{"type":"error","message":"Authentication required"}"#], "{ping}");
+    }
+}
+
+#[test]
+fn who_is_nobody_yet_is_still_told_of_broken_messages() {
+    let context = Context { authenticated: false, ..CONTEXT };
+    for (message, expected) in [("{", "Invalid message format"), ("[]", "Invalid message structure")] {
+        let expected = format!(r#"{{"type":"error","message":"{expected}"}}"#);
+        assert_eq!(replies(&handle(message.as_bytes(), &context)), [expected], "{message}");
+    }
+    let inbound = handle(br#"{"type":"auth","data":{"token":"t"},"messageId":1}"#, &CONTEXT);
+    assert_eq!(replies(&inbound), [r#"{"type":"ack","messageId":1}"#]);
+    assert_eq!(inbound.actions.last(), Some(&Action::Authenticate { token: "t".into() }));
+}
+
+#[test]
+fn preferences_of_any_kind_are_spread() {
+    for (given, expected) in [
+        (r#"{"b":1,"7":2,"lastUpdated":3}"#, format!(r#"{{"7":2,"b":1,"lastUpdated":"{NOW}"}}"#)),
+        (r#"["x",{}]"#, format!(r#"{{"0":"x","1":{{}},"lastUpdated":"{NOW}"}}"#)),
+        (r#""ab""#, format!(r#"{{"0":"a","1":"b","lastUpdated":"{NOW}"}}"#)),
+        ("true", format!(r#"{{"lastUpdated":"{NOW}"}}"#)),
+        ("5", format!(r#"{{"lastUpdated":"{NOW}"}}"#)),
+    ] {
+        let reply = answer(&format!(r#"{{"type":"update_preferences","data":{{"preferences":{given}}}}}"#)).concat();
+        assert!(reply.contains(&format!(r#""data":{expected},"message""#)), "{given}: {reply}");
+    }
+}
+
+#[test]
+fn nothing_is_too_deep_too_long_or_too_large() {
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let members = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
+    for value in [
+        nested(100),
+        nested(10_000),
+        members(100),
+        members(10_000),
+        "1e400".into(),
+        "-1e400".into(),
+        "9".repeat(5000),
+        format!("1e{}", "9".repeat(50)),
+        format!("0.{}1", "0".repeat(5000)),
+        r#""\ud800""#.into(),
+        "[0,".repeat(5000),
+    ] {
+        for kind in TYPES {
+            for member in ["bill_id", "bill_ids", "preferences", "token"] {
+                let data = format!(r#"{{"{member}":{value}}}"#);
+                for reply in
+                    answer(&format!(r#"{{"type":"{kind}","data":{data},"messageId":{value},"timestamp":{value}}}"#))
+                {
+                    serde_json::from_str::<Value>(&reply).expect("JSON");
+                }
+            }
+        }
+    }
+    let many: Vec<_> = (1..=50_000).map(|number: u32| number.to_string()).collect();
+    let message = format!(r#"{{"type":"batch_subscribe","data":{{"bill_ids":[{}]}}}}"#, many.join(","));
+    let inbound = handle(message.as_bytes(), &CONTEXT);
+    let Some(Action::Subscribe(bills)) = inbound.actions.first() else { panic!("no subscriptions") };
+    assert_eq!(bills.len(), CONTEXT.subscription_room);
+    assert!(replies(&inbound).concat().contains("Subscribed to 100 bills, 49900 failed"));
+}
+
+/// How many replies the contract has for a message, acks aside.
+fn replies_due(message: &Map<String, Value>) -> usize {
+    let data = message.get("data").and_then(Value::as_object);
+    let has_bill = data.and_then(|data| data.get("bill_id")).is_some_and(is_truthy);
+    let has_token = data.and_then(|data| data.get("token")).is_some_and(Value::is_string);
+    match message.get("type").and_then(Value::as_str) {
+        Some("auth") => usize::from(!has_token),
+        Some("pong") => 0,
+        Some("unsubscribe") => usize::from(has_bill),
+        _ => 1,
+    }
+}
+
+/// Equal for values that JavaScript prints the same: numbers beyond 2^53 come back rounded.
+fn printed(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_value(&mut out, value);
+    out
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -227,8 +356,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         ".{0,8}".prop_map(Value::from),
-        prop::sample::select(vec!["subscribe", "batch_subscribe", "auth", "update_preferences", "ping"])
-            .prop_map(Value::from),
+        prop::sample::select(TYPES.as_slice()).prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 32, 6, |inner| {
         let key = prop::sample::select(vec![
@@ -270,6 +398,26 @@ proptest! {
             if let Action::Subscribe(bills) = action {
                 prop_assert!(bills.iter().all(|bill| (1..=BillId::MAX).contains(&bill.get())));
             }
+        }
+    }
+
+    #[test]
+    fn every_message_is_acked_if_asked_and_answered_as_often_as_it_must_be(
+        kind in prop::sample::select(TYPES.as_slice()),
+        data in any_json(),
+        id in any_json(),
+        timestamp in any_json(),
+    ) {
+        // The values as the peer wrote them and the service read them.
+        let message = json!({"type": kind, "data": data, "messageId": id, "timestamp": timestamp}).to_string();
+        let Value::Object(read) = serde_json::from_str(&message).expect("JSON") else { unreachable!() };
+        let replies: Vec<Value> =
+            answer(&message).iter().map(|reply| serde_json::from_str(reply).expect("JSON")).collect();
+        let is_acked = is_truthy(&read["messageId"]);
+        prop_assert_eq!(replies.len(), usize::from(is_acked) + replies_due(&read));
+        if is_acked {
+            prop_assert_eq!(&replies[0]["type"], "ack");
+            prop_assert_eq!(printed(&replies[0]["messageId"]), printed(&read["messageId"]));
         }
     }
 }

@@ -1,8 +1,10 @@
-// What the service says about itself, once a second: getStats(), getHealthStatus(), getMetrics() and inspect().
+// What the service says about itself, once a second: getStats(), getHealthStatus(), getMetrics(),
+// and who follows what.
 
 import { LineChart } from './chart.js'
 import { $, element } from './dom.js'
 
+const TOP = 5
 const LEVELS = ['normal', 'light', 'moderate', 'severe', 'critical']
 
 export class ServicePanel {
@@ -34,12 +36,12 @@ export class ServicePanel {
         element('ul', { id: 'topics', class: 'bars' }),
       ),
       element('dl', { class: 'facts card' }, ...[
-        'People online', 'Subscriptions', 'Your connections', 'Your bills', 'Messages in', 'Published', 'Dropped', 'Success rate', 'Peak connections', 'Shards', 'Queue', 'Uptime',
+        'People online', 'Subscriptions', 'Your connections', 'Your bills', 'Messages in', 'Published', 'Dropped', 'Success rate', 'Peak connections', 'Queue', 'Uptime',
       ].map((name) => this.#fact(name))),
     )
   }
 
-  show({ stats, health, metrics, inspection, rss, you }) {
+  show({ stats, health, metrics, followers, rss, you }) {
     const { messages, performance } = metrics
     const at = Date.now()
     const seconds = this.#previous ? (at - this.#previous.at) / 1000 : 1
@@ -60,10 +62,11 @@ export class ServicePanel {
     $('#level-text').textContent = level === 0 ? 'Normal operation' : `Reduced operation: ${health.degradationLevel}`
     $('#warnings').replaceChildren(...health.warnings.map((text) => element('li', {}, text)))
 
-    const most = Math.max(1, ...inspection.largestTopics.map(({ subscribers }) => subscribers))
-    $('#topics').replaceChildren(...inspection.largestTopics.map(({ billId, subscribers }) => {
-      const bar = element('li', {}, element('span', {}, this.#titleOf(billId)), element('b', {}, String(subscribers)))
-      bar.style.setProperty('--share', `${(100 * subscribers) / most}%`)
+    const ranked = Object.entries(followers).sort(([, a], [, b]) => b - a).slice(0, TOP)
+    const most = Math.max(1, ...Object.values(followers))
+    $('#topics').replaceChildren(...ranked.map(([billId, count]) => {
+      const bar = element('li', {}, element('span', {}, this.#titleOf(Number(billId))), element('b', {}, String(count)))
+      bar.style.setProperty('--share', `${(100 * count) / most}%`)
       return bar
     }))
 
@@ -72,7 +75,7 @@ export class ServicePanel {
       'Your connections': you.connections, 'Your bills': you.follows,
       'Messages in': messages.total, Published: messages.broadcasts, Dropped: messages.dropped,
       'Success rate': `${(100 * performance.messageSuccessRate).toFixed(1)} %`,
-      'Peak connections': stats.peakConnections, Shards: inspection.shards.length, Queue: performance.queueDepth,
+      'Peak connections': stats.peakConnections, Queue: performance.queueDepth,
       Uptime: duration(stats.uptime),
     }
     for (const [name, value] of Object.entries(facts)) this.#facts.get(name).textContent = typeof value === 'number' ? value.toLocaleString('en') : value
