@@ -228,7 +228,8 @@ fn no_thread_is_left() {
         for round in 0..5 {
             let service = Service::with(TestHost::new(), |options| options.threads = 9).await;
             let client = service.join("ann").await;
-            assert_eq!(shards(), 1);
+            // A thread names itself.
+            support::eventually(|| shards() == 1).await;
             if round % 2 == 0 {
                 drop(client);
                 service.shutdown().await;

@@ -98,7 +98,12 @@ impl Shard {
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
-                let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(&transport, &rejection)).await;
+                tokio::select! {
+                    biased;
+                    // A peer that is gone has no use for an answer.
+                    _ = refuse(&transport, &rejection) => {}
+                    () = self.refusal_overdue() => {}
+                }
             }
         }
     }
@@ -145,6 +150,18 @@ impl Shard {
             answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
             () = tokio::time::sleep(self.shared.options.lookup_timeout) => Err(HookFault::TimedOut),
             () = self.draining.notified() => Err(HookFault::TimedOut),
+        }
+    }
+
+    /// Ends when a refused peer has had its time to read why, or when the shard's own time is up.
+    async fn refusal_overdue(&self) {
+        let own = Instant::now() + REFUSAL_TIMEOUT;
+        loop {
+            let overdue = self.drain_deadline().map_or(own, |deadline| own.min(deadline));
+            tokio::select! {
+                () = tokio::time::sleep_until(overdue.into()) => return,
+                () = self.draining.notified() => {}
+            }
         }
     }
 
@@ -244,6 +261,7 @@ impl Shard {
         ));
         place.insert(connection.clone());
         drop(connections);
+        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection.clone(), early));
         self.queue(&connection, Prepared::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
         match (admitted, self.shared.options.auth_timeout) {
@@ -252,7 +270,6 @@ impl Shard {
             // Nobody is let in without a token unless there is a time for it.
             (Admitted::Anonymous, None) => {}
         }
-        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection, early));
     }
 
     /// Makes a connection its user's: from now on it counts, can be found, and is greeted.
