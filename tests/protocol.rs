@@ -7,7 +7,9 @@ mod support;
 use carillon::core::host::{Event, EventKind};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use support::client::{BINARY, CLOSE, PING, PONG, RSV1, TEXT, binary, close, deflate, frame, ping, request_of, text};
+use support::client::{
+    BINARY, CLOSE, Frame, PING, PONG, RSV1, TEXT, binary, close, deflate, frame, ping, request_of, text,
+};
 use support::{Client, Service, TestHost, patiently, token};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -235,7 +237,7 @@ async fn what_follows_a_close_frame_is_ignored() {
     let mut client = service.join("ann").await;
     let follows = [text(PING_MESSAGE), ping(b"x"), vec![0xff; 300]].concat();
     client.send(&[close(1000, ""), follows].concat()).await;
-    assert_eq!(client.frame().await, support::Frame { first: CLOSE, payload: vec![3, 232] });
+    assert_eq!(client.frame().await, Frame { first: CLOSE, payload: vec![3, 232] });
     client.ends().await;
     assert_eq!(service.core.statistics().total_messages, 0);
     assert_eq!(service.host.disconnection().await, (1000, String::new()));
@@ -347,7 +349,7 @@ async fn handshakes_and_frames_may_come_byte_by_byte() {
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(client.json().await["type"], "connected");
     assert_eq!(client.json().await["type"], "pong");
-    assert_eq!(client.frame().await, support::Frame { first: PONG, payload: b"dribbled".to_vec() });
+    assert_eq!(client.frame().await, Frame { first: PONG, payload: b"dribbled".to_vec() });
     assert_eq!(client.json().await["type"], "pong");
     assert_eq!(client.json().await["message"], "Invalid message format");
     assert_eq!(client.closed().await, (1000, "done".into()));

@@ -16,8 +16,8 @@ use carillon::transport::head_reader::{HeadFault, HeadReader};
 use carillon::types::BillId;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::client::{BINARY, CLOSE, PONG, RSV1, TEXT, close, deflate, frame, ping, request, request_of, text};
-use support::{Client, Frame, Service, TestHost, heap, patiently, token, token_with};
+use support::client::{BINARY, CLOSE, Frame, PONG, RSV1, TEXT, close, deflate, frame, ping, request, request_of, text};
+use support::{Client, Service, TestHost, heap, patiently, token, token_with};
 
 #[global_allocator]
 static ALLOCATOR: heap::Counting = heap::Counting;

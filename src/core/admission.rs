@@ -104,7 +104,7 @@ impl Shard {
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
-                respond(&transport, rejection.response()).await;
+                self.respond(&transport, rejection.response()).await;
             }
         }
     }
@@ -151,6 +151,31 @@ impl Shard {
             answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
             () = tokio::time::sleep(self.shared.options.lookup_timeout) => Err(HookFault::TimedOut),
             () = self.draining.notified() => Err(HookFault::TimedOut),
+        }
+    }
+
+    /// Answers a request that becomes no connection. A peer that does not take the answer in time is left.
+    pub(super) async fn respond(&self, transport: &Transport, response: Vec<u8>) {
+        tokio::select! {
+            biased;
+            answered = write_last(transport, &response) => {
+                if let Err(failure) = answered {
+                    debug!(%failure, "an answer was not taken");
+                }
+            }
+            () = self.refusal_overdue() => {}
+        }
+    }
+
+    /// Ends when a refused peer has had its time to read why, or when the shard's own time is up.
+    async fn refusal_overdue(&self) {
+        let own = Instant::now() + REFUSAL_TIMEOUT;
+        loop {
+            let overdue = self.drain_deadline().map_or(own, |deadline| own.min(deadline));
+            tokio::select! {
+                () = tokio::time::sleep_until(overdue.into()) => return,
+                () = self.draining.notified() => {}
+            }
         }
     }
 
@@ -250,6 +275,7 @@ impl Shard {
         ));
         place.insert(connection.clone());
         drop(connections);
+        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection.clone(), early));
         self.queue(&connection, Prepared::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
         match (admitted, self.shared.options.auth_timeout) {
@@ -258,7 +284,6 @@ impl Shard {
             // Nobody is let in without a token unless there is a time for it.
             (Admitted::Anonymous, None) => {}
         }
-        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection, early));
     }
 
     /// Makes a connection its user's: from now on it counts, can be found, and is greeted.
@@ -281,14 +306,6 @@ impl Shard {
         if self.shared.host.listens(EventKind::Connection) {
             self.shared.host.emit(Event::Connection { id, remote_address: remote_address.into() });
         }
-    }
-}
-
-/// Answers a request that becomes no connection. A peer that does not take the answer is left.
-pub(super) async fn respond(transport: &Transport, response: Vec<u8>) {
-    let answered = tokio::time::timeout(REFUSAL_TIMEOUT, write_last(transport, &response)).await;
-    if let Ok(Err(failure)) = answered {
-        debug!(%failure, "an answer was not taken");
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::rustls::ServerConfig;
 use tracing::{debug, error, info};
 
-use crate::core::admission::{Underway, respond};
+use crate::core::admission::Underway;
 use crate::core::shard::Shard;
 use crate::transport::Transport;
 use crate::transport::handshake::{RequestHead, path_matches};
@@ -95,8 +95,8 @@ impl Shard {
             Ok(Ok((transport, Ok((head, early))))) if head.asks_for_upgrade() => {
                 self.answer_upgrade(transport, head, early, peer).await;
             }
-            Ok(Ok((transport, Ok((head, _))))) => respond(&transport, self.plain_answer(&head).response()).await,
-            Ok(Ok((transport, Err(fault)))) => respond(&transport, fault.response()).await,
+            Ok(Ok((transport, Ok((head, _))))) => self.respond(&transport, self.plain_answer(&head).response()).await,
+            Ok(Ok((transport, Err(fault)))) => self.respond(&transport, fault.response()).await,
             Ok(Err(failure)) => debug!(%failure, "a request was not finished"),
             // The transport went with the future: there is nothing to answer on.
             Err(_elapsed) => info!(reason = HeadFault::TooSlow.reason(), "a request came too slowly"),

@@ -190,6 +190,14 @@ impl Client {
         }
     }
 
+    /// The next byte, whatever it belongs to; `None` at the end of the stream.
+    pub async fn next_byte(&mut self) -> Option<u8> {
+        if self.unread.is_empty() {
+            self.fill().await;
+        }
+        (!self.unread.is_empty()).then(|| self.unread.remove(0))
+    }
+
     /// Nothing but the end of the stream comes.
     pub async fn ends(&mut self) {
         assert_eq!(self.next().await, None);

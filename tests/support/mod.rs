@@ -25,8 +25,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tracing::Dispatch;
 
-pub use client::{Client, Frame};
+pub use client::Client;
 pub use host::TestHost;
 
 /// How long anything that must happen may take, on a machine that is busy with other things.
@@ -48,6 +49,10 @@ impl Service {
     }
 
     pub async fn with(host: TestHost, configure: impl FnOnce(&mut ServiceOptions)) -> Self {
+        Self::logging(host, Dispatch::none(), configure).await
+    }
+
+    pub async fn logging(host: TestHost, dispatch: Dispatch, configure: impl FnOnce(&mut ServiceOptions)) -> Self {
         let mut options = ServiceOptions { threads: 1, ..ServiceOptions::default() };
         options.runtime = RuntimeValues { batch_size: 1, max_connections_per_user: 100_000, ..options.runtime };
         options.has_lookup = host.answers_look_ups();
@@ -55,7 +60,7 @@ impl Service {
         let host = Arc::new(host);
         let runtime = Arc::new(RuntimeConfig::new(options.runtime));
         let core = WebSocketService::new(host.clone(), runtime, 200);
-        core.start(options, verifier(), tracing::Dispatch::none()).expect("the service starts");
+        core.start(options, verifier(), dispatch).expect("the service starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let accepting = core.clone();
