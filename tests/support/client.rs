@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use flate2::{Compression, Decompress, FlushDecompress, write::DeflateEncoder};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{patiently, token};
 
@@ -21,8 +22,8 @@ pub const RSV1: u8 = 0x40;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     unread: Vec<u8>,
 }
 
@@ -139,6 +140,34 @@ impl Client {
         assert_eq!(self.json().await["type"], "pong");
     }
 
+    /// The status of the answer, and then the end.
+    pub async fn refusal(&mut self) -> u16 {
+        let head = self.head().await;
+        self.stream.shutdown().await.unwrap();
+        while self.fill().await {}
+        head.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Completes a close that the service began.
+    pub async fn completes_close(&mut self, code: u16) {
+        assert_eq!(self.closed().await.0, code);
+        self.send(&close(code, "")).await;
+        self.ends().await;
+    }
+
+    /// Apart what reads from what writes. The reader keeps the connection's buffers.
+    pub fn split(self) -> (Client<OwnedReadHalf>, OwnedWriteHalf) {
+        let (stream, writer) = self.stream.into_split();
+        (Client { stream, unread: self.unread }, writer)
+    }
+
+    /// Ends the stream with a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+}
+
+impl<S: AsyncRead + Unpin> Client<S> {
     /// The head of the answer to the handshake.
     pub async fn head(&mut self) -> String {
         loop {
@@ -147,14 +176,6 @@ impl Client {
             }
             assert!(self.fill().await, "the stream ended within the head: {:?}", self.unread);
         }
-    }
-
-    /// The status of the answer, and then the end.
-    pub async fn refusal(&mut self) -> u16 {
-        let head = self.head().await;
-        self.stream.shutdown().await.unwrap();
-        while self.fill().await {}
-        head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     pub async fn frame(&mut self) -> Frame {
@@ -207,18 +228,6 @@ impl Client {
     pub async fn is_closed_with(&mut self, code: u16) {
         assert_eq!(self.closed().await.0, code);
         self.ends().await;
-    }
-
-    /// Completes a close that the service began.
-    pub async fn completes_close(&mut self, code: u16) {
-        assert_eq!(self.closed().await.0, code);
-        self.send(&close(code, "")).await;
-        self.ends().await;
-    }
-
-    /// Ends the stream with a reset.
-    pub fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// `false` at the end of the stream; a reset is an end, too.

@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tracing::Dispatch;
 
 pub use client::Client;
@@ -40,6 +41,7 @@ pub struct Service {
     pub core: Arc<WebSocketService>,
     pub host: Arc<TestHost>,
     pub address: SocketAddr,
+    listening: AbortHandle,
 }
 
 impl Service {
@@ -64,12 +66,12 @@ impl Service {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let accepting = core.clone();
-        tokio::spawn(async move {
+        let listening = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(hand_on(stream, accepting.clone()));
             }
         });
-        Self { core, host, address }
+        Self { core, host, address, listening: listening.abort_handle() }
     }
 
     /// Shuts down and waits until that is over.
@@ -119,6 +121,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.core.stop();
+        self.listening.abort();
     }
 }
 
