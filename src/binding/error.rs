@@ -10,13 +10,18 @@ pub fn exception(env: Env, error: &Error) -> napi::Error {
     let exception = match error.kind() {
         ErrorKind::InvalidArgument | ErrorKind::InvalidOption => JsTypeError::from(described).into_unknown(env),
         ErrorKind::OutOfRange => JsRangeError::from(described).into_unknown(env),
-        ErrorKind::AlreadyRunning
+        ErrorKind::AddressInUse
+        | ErrorKind::AddressNotAvailable
+        | ErrorKind::AlreadyRunning
         | ErrorKind::AttachFailed
         | ErrorKind::HookFailed
+        | ErrorKind::HostNotFound
         | ErrorKind::Internal
         | ErrorKind::InvalidToken
+        | ErrorKind::ListenFailed
         | ErrorKind::NoJwtSecret
-        | ErrorKind::Overloaded => JsError::from(described).into_unknown(env),
+        | ErrorKind::Overloaded
+        | ErrorKind::PermissionDenied => JsError::from(described).into_unknown(env),
     };
     napi::Error::from(exception)
 }

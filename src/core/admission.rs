@@ -24,8 +24,8 @@ use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 
-/// How long a refused peer may take to read why.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer may take to read why it is sent away.
+const DISMISSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts the connections of all services of the process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -58,10 +58,10 @@ pub(super) enum AuthFault {
 }
 
 /// Counts an admission under way, so that a draining shard waits for it.
-struct Underway(Rc<Shard>);
+pub(super) struct Underway(Rc<Shard>);
 
 impl Underway {
-    fn new(shard: &Rc<Shard>) -> Self {
+    pub(super) fn new(shard: &Rc<Shard>) -> Self {
         shard.admissions.set(shard.admissions.get() + 1);
         Self(shard.clone())
     }
@@ -88,17 +88,27 @@ impl Shard {
                 return;
             }
         };
-        match self.decide(&arrival.head).await {
+        self.answer_upgrade(transport, peer, &arrival.head, arrival.early).await;
+    }
+
+    /// The same for a request that came over a transport of this shard.
+    pub(super) async fn answer_upgrade(
+        self: &Rc<Self>,
+        transport: Transport,
+        peer: Option<IpAddr>,
+        head: &RequestHead,
+        early: Vec<u8>,
+    ) {
+        match self.decide(head).await {
             Ok((upgrade, admitted)) => {
-                let remote = peer.map(|peer| {
-                    handshake::client_address(&arrival.head, peer, &self.shared.options.trust_proxy).to_string()
-                });
-                self.let_in(transport, &upgrade, admitted, arrival.early, remote.unwrap_or_default().into());
+                let remote = peer
+                    .map(|peer| handshake::client_address(head, peer, &self.shared.options.trust_proxy).to_string());
+                self.let_in(transport, &upgrade, admitted, early, remote.unwrap_or_default().into());
                 self.flush_staged();
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
-                let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refuse(&transport, &rejection)).await;
+                dismiss(&transport, &rejection.response()).await;
             }
         }
     }
@@ -278,10 +288,15 @@ impl Shard {
     }
 }
 
-/// Writes the refusal, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
-async fn refuse(transport: &Transport, rejection: &Rejection) -> std::io::Result<()> {
-    let response = rejection.response();
-    let mut rest = response.as_slice();
+/// Writes the last thing a peer is told, and gives it a moment to read it.
+pub(super) async fn dismiss(transport: &Transport, response: &[u8]) {
+    // A peer that does not listen is not told.
+    let _ = tokio::time::timeout(DISMISSAL_TIMEOUT, write_out(transport, response)).await;
+}
+
+/// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
+async fn write_out(transport: &Transport, response: &[u8]) -> std::io::Result<()> {
+    let mut rest = response;
     while !rest.is_empty() {
         std::future::poll_fn(|cx| transport.poll_writable(cx)).await?;
         match transport.try_write(&[std::io::IoSlice::new(rest)]) {

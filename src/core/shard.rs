@@ -1,7 +1,7 @@
 //! A thread and all it owns: connections, their topic index, buffers, timers. Commands come in, events go out.
 //!
 //! Everything here runs on the shard's own thread, in one tokio current-thread runtime; others hold a
-//! [`ShardHandle`]. The shard's further methods are in `admission` (how connections come), `dialogue` (what
+//! [`ShardHandle`]. The shard's further methods are in `reception` and `admission` (how connections come), `dialogue` (what
 //! peers say), `fan_out` (what is sent to many) and `departure` (how connections go).
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +28,7 @@ use crate::core::websocket_service::Shared;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
+use crate::transport::listener::Newcomer;
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -50,6 +51,8 @@ pub enum Command {
     Drain { deadline: Instant },
     /// The runtime configuration has changed.
     Reconfigure(RuntimeValues),
+    /// A connection of the own port.
+    Receive(Newcomer),
 }
 
 /// What others hold of a shard. Dropping it without a [`Command::Drain`] ends the shard at once.
@@ -180,6 +183,9 @@ impl Shard {
             Command::ClearBuffers => self.clear_buffers(),
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
             Command::Reconfigure(values) => self.reconfigure(values),
+            Command::Receive(newcomer) => {
+                tokio::task::spawn_local(self.clone().receive(newcomer));
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
+use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
 use crate::utils::LruCache;
@@ -68,6 +70,8 @@ struct Run {
     shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
     next_shard: AtomicUsize,
+    /// The own port, if there is one. Locked by the application's thread, and by the last owner of the run.
+    listener: Mutex<Option<Listener>>,
 }
 
 /// Counts for `getStats()` that are not in the statistics.
@@ -164,7 +168,12 @@ impl WebSocketService {
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
-        *life = Life::Running(Arc::new(Run { shared, shards, next_shard: AtomicUsize::new(0) }));
+        *life = Life::Running(Arc::new(Run {
+            shared,
+            shards,
+            next_shard: AtomicUsize::new(0),
+            listener: Mutex::default(),
+        }));
         drop(life);
         info!(threads, "service started");
         self.tell_state(LifecycleState::Running);
@@ -181,11 +190,31 @@ impl WebSocketService {
     /// Hands a socket that asks for an upgrade to a shard. It is dropped, and so closed, if the service is not running.
     pub fn accept(&self, arrival: Arrival) {
         if let Some(run) = self.run() {
-            let turn = run.next_shard.fetch_add(1, Ordering::Relaxed);
-            if let Some(shard) = run.shards.get(turn % run.shards.len()) {
-                shard.send(Command::Accept(Box::new(arrival)));
-            }
+            run.deal(Command::Accept(Box::new(arrival)));
         }
+    }
+
+    /// Serves a port that was bound, until the run ends. One at a time.
+    pub fn listen(&self, port: TcpListener, tls: Option<Arc<rustls::ServerConfig>>) -> Result<()> {
+        let Some(run) = self.running() else {
+            return Err(Error::new(ErrorKind::ListenFailed, "the service does not run"));
+        };
+        let mut listener = run.listener();
+        if listener.is_some() {
+            return Err(Error::new(ErrorKind::AlreadyRunning, "the service has a port already"));
+        }
+        let is_encrypted = tls.is_some();
+        let dealer = Arc::downgrade(&run);
+        let started = Listener::start(port, tls, run.shared.dispatch.clone(), move |newcomer| {
+            if let Some(run) = dealer.upgrade() {
+                run.deal(Command::Receive(newcomer));
+            }
+        });
+        let started = started
+            .map_err(|cause| Error::new(ErrorKind::ListenFailed, "the port cannot be served").caused_by(cause))?;
+        *listener = Some(started);
+        info!(is_encrypted, "listening");
+        Ok(())
     }
 
     /// Ends the run: everything published is written, everybody is told and closed with 1001, and whoever has not
@@ -201,6 +230,7 @@ impl WebSocketService {
                 return done();
             }
         };
+        run.close_port();
         let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
         run.order(|| Command::Drain { deadline });
         let service = self.clone();
@@ -232,6 +262,7 @@ impl WebSocketService {
             Life::Running(run) => (run, None),
             Life::Stopping(run, waiter) => (run, waiter),
         };
+        run.close_port();
         let now = Instant::now();
         run.order(|| Command::Drain { deadline: now });
         run.join();
@@ -447,6 +478,24 @@ impl WebSocketService {
 }
 
 impl Run {
+    /// To the next shard in turn.
+    fn deal(&self, command: Command) {
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        if let Some(shard) = self.shards.get(turn % self.shards.len()) {
+            shard.send(command);
+        }
+    }
+
+    /// Whoever connects from now on is refused by the system.
+    fn close_port(&self) {
+        let listener = self.listener().take();
+        drop(listener);
+    }
+
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn order(&self, command: impl Fn() -> Command) {
         for shard in &self.shards {
             // A shard that has ended has nothing left to do.

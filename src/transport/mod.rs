@@ -13,32 +13,40 @@ pub mod frame;
 pub mod handshake;
 pub mod head_reader;
 pub mod host;
+pub mod listener;
+pub mod plain_request;
 pub mod prepared;
 #[cfg(unix)]
 pub mod socket;
+#[cfg(not(unix))]
+#[path = "stream.rs"]
+pub mod socket;
+pub mod tls;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bridge::Bridge;
-#[cfg(unix)]
-use socket::Socket;
+use socket::{Descriptor, Socket};
+use tls::Tls;
 
 /// What carries the bytes of one connection. Used by the thread of its shard alone.
 pub enum Transport {
     /// A byte pipe to Node, which has the socket.
     Bridge(Bridge),
     /// A descriptor taken over from Node, or accepted by ourselves.
-    #[cfg(unix)]
     Socket(Socket),
+    /// A session on a socket accepted by ourselves. Large, and so elsewhere.
+    Tls(Box<Tls>),
 }
 
 /// Something bytes can come from that is not yet bound to a shard's thread.
 pub enum Source {
     Bridge(Bridge),
-    #[cfg(unix)]
-    Descriptor(std::os::fd::OwnedFd),
+    Descriptor(Descriptor),
+    Tls(Descriptor, Arc<rustls::ServerConfig>),
 }
 
 impl Source {
@@ -46,8 +54,7 @@ impl Source {
     pub fn peer_address(&self) -> Option<IpAddr> {
         match self {
             Self::Bridge(_) => None,
-            #[cfg(unix)]
-            Self::Descriptor(descriptor) => {
+            Self::Descriptor(descriptor) | Self::Tls(descriptor, _) => {
                 let address = socket2::SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
                 Some(address.ip().to_canonical())
             }
@@ -60,53 +67,63 @@ impl Transport {
     pub fn bind(source: Source) -> io::Result<Self> {
         match source {
             Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
-            #[cfg(unix)]
             Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
+            Source::Tls(descriptor, config) => Ok(Self::Tls(Box::new(Tls::new(Socket::bind(descriptor)?, config)?))),
         }
     }
 
     /// Reads what is there; 0 is the end of the stream. After `Pending` the task is woken by the next bytes.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.poll_read(cx, buffer),
             Self::Bridge(bridge) => bridge.poll_read(cx, buffer),
+            Self::Socket(socket) => socket.poll_read(cx, buffer),
+            Self::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 
     /// Ready when a write may succeed. After `Pending` the task is woken by room.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.poll_writable(cx),
             Self::Bridge(bridge) => bridge.poll_writable(cx),
+            Self::Socket(socket) => socket.poll_writable(cx),
+            Self::Tls(tls) => tls.poll_writable(cx),
         }
     }
 
     /// Writes as much as fits, without waiting; `WouldBlock` if nothing does.
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.try_write(parts),
             Self::Bridge(bridge) => bridge.try_write(parts),
+            Self::Socket(socket) => socket.try_write(parts),
+            Self::Tls(tls) => tls.try_write(parts),
         }
     }
 
     /// Tells the peer that nothing more will come; its own bytes can still be read.
     pub fn shutdown_write(&self) {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.shutdown_write(),
             Self::Bridge(bridge) => bridge.shutdown_write(),
+            Self::Socket(socket) => socket.shutdown_write(),
+            Self::Tls(tls) => tls.shutdown_write(),
         }
     }
 
     /// Makes the coming close abortive: the peer sees a reset and nothing lingers in the system.
     pub fn abort(&self) {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.abort(),
             Self::Bridge(bridge) => bridge.abort(),
+            Self::Socket(socket) => socket.abort(),
+            Self::Tls(tls) => tls.abort(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_connection_pays_for_no_other_kind() {
+        assert!(size_of::<Transport>() <= size_of::<Socket>() + 8);
     }
 }
