@@ -1,8 +1,10 @@
 //! The public class: converts arguments, delegates to the core, converts results. Nothing else.
 
 use std::cell::RefCell;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, ObjectRef, This, Unknown};
 use napi::{Env, Result};
@@ -12,7 +14,8 @@ use tracing::Dispatch;
 use crate::binding::attach::{Attachment, Receptionist};
 use crate::binding::error::{exception, invalid_argument};
 use crate::binding::events::{Courier, NodeHost};
-use crate::binding::objects::{HealthStatus, ServiceMetrics, ServiceStats};
+use crate::binding::listen::{self, Port};
+use crate::binding::objects::{HealthStatus, ListenAddress, ServiceMetrics, ServiceStats};
 use crate::binding::options::{self, KeySource, Parsed};
 use crate::binding::runtime_config::RuntimeConfig;
 use crate::binding::{health, logging, publish, values};
@@ -40,6 +43,7 @@ struct Inner {
     dispatch: Dispatch,
     parsed: RefCell<Parsed>,
     attachment: RefCell<Option<Attachment>>,
+    port: Port,
     /// The promise of the shutdown under way, the same for every caller.
     ending: RefCell<Option<ObjectRef<false>>>,
     /// The secret the verifier in use was made with.
@@ -78,14 +82,18 @@ impl WebSocketService {
             dispatch,
             parsed: RefCell::new(parsed),
             attachment: RefCell::default(),
+            port: Port::default(),
             ending: RefCell::default(),
             secret: RefCell::default(),
         };
         Ok(Self { inner: Rc::new(inner) })
     }
 
-    /// Attaches to a Node server, before or after it listens. A second call while running is ignored with a log
-    /// line. After `shutdown()` it starts afresh.
+    /// Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
+    /// second call while attached is ignored with a log line. After `shutdown()` it starts afresh.
+    ///
+    /// Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
+    /// until `shutdown()` has ended them.
     /// @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
     #[napi(ts_args_type = "server: HttpServer | HttpsServer")]
     pub fn initialize(&self, env: Env, server: Unknown<'_>) -> Result<()> {
@@ -95,6 +103,21 @@ impl WebSocketService {
             return Err(invalid_argument(env, "server", "an http.Server or https.Server", values::kind(&server)));
         };
         self.inner.logged(|| self.inner.initialize(&env, &server))
+    }
+
+    /// Opens a port of the service's own, beside an attached server or instead of one; `tls` makes it `wss:`. Resolves
+    /// when it accepts connections. The port answers `GET /health`, and keeps the process alive until `shutdown()`.
+    /// JWT_SECRET is read here and when an attached server hands a connection over. One port at a time.
+    ///
+    /// Rejects with the code
+    /// - `ERR_ALREADY_RUNNING`: there is a port already, or the service is stopping
+    /// - `ERR_INVALID_ARGUMENT`: an option is missing or wrong; the message names it
+    /// - `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+    /// - `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `ENOTFOUND`: as `net.Server` does
+    /// - `ERR_LISTEN_FAILED`: anything else, such as a `shutdown()` that came first
+    #[napi(ts_args_type = "options: ListenOptions", ts_return_type = "Promise<ListenAddress>")]
+    pub fn listen<'env>(&self, env: &'env Env, options: Unknown<'_>) -> Result<Object<'env>> {
+        self.inner.logged(|| Inner::listen(&self.inner, env, &options))
     }
 
     /// Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
@@ -282,27 +305,128 @@ impl WebSocketService {
 
 impl Inner {
     fn initialize(self: &Rc<Self>, env: &Env, server: &Object<'_>) -> Result<()> {
-        if self.core.state() != LifecycleState::Stopped {
+        let is_running = self.core.state() != LifecycleState::Stopped;
+        // With nothing but a port of its own, it has still no server.
+        let has_only_port = self.core.state() == LifecycleState::Running && self.attachment.borrow().is_none();
+        if is_running && !has_only_port {
             tracing::warn!("initialize() was called again and ignored: the service is running");
             return Ok(());
         }
-        let verifier = self.verifier(env)?;
-        let options = self.parsed.borrow().service.clone();
-        self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
-        *self.ending.borrow_mut() = None;
+        if !is_running {
+            self.start(env)?;
+        }
         match Attachment::new(env, server, self.clone()) {
             Ok(attachment) => {
                 *self.attachment.borrow_mut() = Some(attachment);
                 Ok(())
             }
             Err(failure) => {
-                self.core.stop();
+                if !is_running {
+                    self.core.stop();
+                }
                 Err(failure)
             }
         }
     }
 
+    fn start(&self, env: &Env) -> Result<()> {
+        let verifier = self.verifier(env)?;
+        let options = self.parsed.borrow().service.clone();
+        self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
+        *self.ending.borrow_mut() = None;
+        Ok(())
+    }
+
+    fn listen<'env>(self: &Rc<Self>, env: &'env Env, options: &Unknown<'_>) -> Result<Object<'env>> {
+        static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+        type Outcome = Box<dyn FnOnce(Env) -> Result<ListenAddress>>;
+        let (deferred, promise) = env.create_deferred::<ListenAddress, Outcome>()?;
+        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        let request = listen::parse(options)?.and_then(|request| {
+            if self.core.state() == LifecycleState::Stopping {
+                return Err(Error::new(ErrorKind::AlreadyRunning, "the service is stopping"));
+            }
+            // What is certain to fail shall not take a port first.
+            self.parsed.borrow().token_rules(self.environment_secret(env)).and_then(TokenVerifier::new)?;
+            self.port.open(attempt)?;
+            Ok(request)
+        });
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                deferred.resolve(Box::new(move |env| Err(exception(env, &error))));
+                return Ok(promise);
+            }
+        };
+        let handle = InnerHandle::new(self.clone());
+        let tls = request.tls.clone();
+        let settle = move |bound| {
+            deferred.resolve(Box::new(move |env| match handle.get() {
+                Some(inner) => inner.logged(|| inner.serve(&env, attempt, bound, tls)),
+                None => Err(exception(env, &Error::new(ErrorKind::Internal, "a port was opened on another thread"))),
+            }));
+        };
+        if let Err(error) = listen::bind_elsewhere(&request, settle) {
+            self.port.close();
+            return Err(exception(*env, &error));
+        }
+        Ok(promise)
+    }
+
+    /// The port is ours, or will not be.
+    fn serve(
+        self: &Rc<Self>,
+        env: &Env,
+        attempt: u64,
+        bound: std::result::Result<TcpListener, Error>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<ListenAddress> {
+        if !self.port.is_opening(attempt) {
+            let error = Error::new(ErrorKind::ListenFailed, "the service was shut down before it listened");
+            return Err(exception(*env, &error));
+        }
+        let opened = bound.map_err(|error| exception(*env, &error)).and_then(|port| {
+            let address = port.local_addr().map_err(|cause| {
+                let error = Error::new(ErrorKind::ListenFailed, "the port has no address").caused_by(cause);
+                exception(*env, &error)
+            })?;
+            let keep_alive = listen::keep_alive(env, self.clone())?;
+            let was_stopped = self.core.state() == LifecycleState::Stopped;
+            if was_stopped {
+                self.start(env)?;
+            }
+            if let Err(error) = self.core.listen(port, tls) {
+                if was_stopped {
+                    self.core.stop();
+                }
+                return Err(exception(*env, &error));
+            }
+            Ok((keep_alive, address))
+        });
+        match opened {
+            Ok((keep_alive, address)) => {
+                self.port.opened(keep_alive);
+                Ok(ListenAddress { port: u32::from(address.port()), host: address.ip().to_string() })
+            }
+            Err(failure) => {
+                self.port.close();
+                Err(failure)
+            }
+        }
+    }
+
+    fn environment_secret(&self, env: &Env) -> Option<String> {
+        match self.parsed.borrow().key {
+            KeySource::Environment => {
+                values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty())
+            }
+            KeySource::Given(_) => None,
+        }
+    }
+
     fn shutdown<'env>(self: &Rc<Self>, env: &'env Env) -> Result<Object<'env>> {
+        // From here on the promise keeps the process alive, not the port.
+        self.port.close();
         if let Some(ending) = &*self.ending.borrow() {
             return ending.get_value(env);
         }
@@ -323,13 +447,8 @@ impl Inner {
 
     /// The verifier for the key the options name, or for JWT_SECRET as it is now.
     fn verifier(&self, env: &Env) -> Result<Arc<TokenVerifier>> {
+        let secret = self.environment_secret(env);
         let parsed = self.parsed.borrow();
-        let secret = match parsed.key {
-            KeySource::Environment => {
-                values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty())
-            }
-            KeySource::Given(_) => None,
-        };
         let verifier =
             parsed.token_rules(secret.clone()).and_then(TokenVerifier::new).map_err(|error| exception(*env, &error))?;
         *self.secret.borrow_mut() = secret;
@@ -413,8 +532,8 @@ impl InnerHandle {
         Self(Some(inner), std::thread::current().id())
     }
 
-    fn get(&self) -> Option<&Inner> {
-        self.0.as_deref().filter(|_| self.1 == std::thread::current().id())
+    fn get(&self) -> Option<&Rc<Inner>> {
+        self.0.as_ref().filter(|_| self.1 == std::thread::current().id())
     }
 }
 
