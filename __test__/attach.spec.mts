@@ -1,9 +1,11 @@
 // Where a service can be attached, how often, and what it leaves behind when its process or thread ends.
 
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
@@ -15,11 +17,27 @@ import { Child } from './support/child.mjs'
 import { Client } from './support/client.mjs'
 import { Log } from './support/log.mjs'
 import { Opcode, RawPeer, text, upgradeRequest } from './support/raw.mjs'
-import { TestServer, application, closeServer, listen, options, withToken } from './support/server.mjs'
+import { TRANSPORT, TestServer, application, closeServer, listen, options, withToken, type Scope } from './support/server.mjs'
 import { tokenOf } from './support/token.mjs'
 import { within } from './support/waiting.mjs'
 
 const url = (port: number, user: string, path = '/ws'): string => `ws://127.0.0.1:${port}${path}?token=${tokenOf(user)}`
+
+/** Why a certificate cannot be made here, if it cannot. */
+function hasOpenssl(): false | string {
+  return spawnSync('openssl', ['version']).status === 0 ? false : 'openssl is missing'
+}
+
+function certificate(test: Scope): { key: Buffer; cert: Buffer } {
+  const folder = mkdtempSync(join(tmpdir(), 'carillon-'))
+  test.after(() => rmSync(folder, { recursive: true }))
+  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+  const made = spawnSync('openssl', [
+    'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1', '-subj', '/CN=localhost', '-keyout', key, '-out', cert,
+  ])
+  assert.equal(made.status, 0, String(made.stderr))
+  return { key: readFileSync(key), cert: readFileSync(cert) }
+}
 
 /** A request is answered and a publish arrives. */
 async function works(service: WebSocketService, client: Client): Promise<void> {
@@ -77,6 +95,17 @@ describe('initialize', () => {
     void peer.write(text({ type: 'ping' }))
     assert.equal((await peer.frameOf(Opcode.text)).payload.toString(), '{"type":"pong","priority":"immediate"}')
     assert.deepEqual(site.service.getAllConnectedUsers(), ['ann'])
+  })
+
+  it('shares an HTTPS server', { skip: hasOpenssl() }, async (test) => {
+    const https = createHttpsServer(certificate(test), application)
+    const site = await TestServer.open(test, {}, https)
+    const address = `wss://127.0.0.1:${site.port}/ws?token=${tokenOf('ann')}`
+    const client = await Client.open(address, [], { rejectUnauthorized: false })
+    await works(site.service, client)
+    const closed = client.close(1000)
+    assert.equal((await closed).code, 1000)
+    assert.equal(site.service.getConnectionCount('ann'), 0)
   })
 
   it('is ignored with a log line while the service runs', async (test) => {
@@ -154,7 +183,8 @@ describe('two services in one process', () => {
 })
 
 describe('the end of the HTTP server', () => {
-  it('is not held up by connections, and does not end them', async (test) => {
+  // A bridged socket stays Node's, and Node's close() waits for it: shutdown() comes first there.
+  it('is not held up by connections, and does not end them', { skip: TRANSPORT === 'bridge' }, async (test) => {
     const site = await TestServer.open(test)
     const client = await site.connect('ann')
     const closed = once(site.http, 'close')

@@ -341,6 +341,42 @@ describe('ten thousand publishes in one turn', () => {
   })
 })
 
+describe('more than the queue may hold', () => {
+  it('is refused, counted and told once; everything else arrives in order', async (test) => {
+    const site = await TestServer.open(test, { maxQueueBytes: 4096, maxBackpressure: 64 * 1024 * 1024 })
+    const client = await site.follower('ann', 1)
+    const errors: string[] = []
+    const told = new Promise<Error & { code: string }>((resolve) => {
+      site.service.on('error', (error) => {
+        errors.push(error.code)
+        resolve(error)
+      })
+    })
+    // All in one turn, so that it is one episode.
+    let published = 0
+    while (site.service.getStats().queueOverflows < 10) {
+      site.service.sendUserNotification('ann', { ...notice('x'.repeat(1000)), data: { index: published++ } })
+    }
+    const { queueOverflows, droppedMessages } = site.service.getStats()
+    assert.equal(droppedMessages, queueOverflows)
+    const indexes = (await client.takeMany('notification', published - queueOverflows)).map((message) => message['notification'].data.index as number)
+    assert.deepEqual(indexes, [...new Set(indexes)].sort((a, b) => a - b))
+    const error = await told
+    assert.ok(error instanceof Error)
+    assert.equal(error.code, 'ERR_OVERLOADED')
+    site.service.sendUserNotification('ann', notice('there is room again'))
+    assert.equal((await client.take('notification'))['notification'].title, 'there is room again')
+    assert.ok(errors.length >= 1 && errors.length < queueOverflows, `${errors.length} events for ${queueOverflows} refusals`)
+  })
+
+  it('is nobody\'s fault when nobody listens', async (test) => {
+    const site = await TestServer.open(test, { maxQueueBytes: 1024 })
+    const client = await site.connect('ann')
+    while (site.service.getStats().queueOverflows === 0) site.service.sendUserNotification('ann', notice('x'.repeat(900)))
+    await client.probe()
+  })
+})
+
 describe('arguments', () => {
   const odd = [undefined, null, true, 7, 'text', 7n, Symbol('s'), [], () => {}]
   const without = (...kinds: string[]): unknown[] => odd.filter((value) => !kinds.includes(Array.isArray(value) ? 'array' : typeof value))

@@ -74,6 +74,26 @@ describe('events', () => {
     assert.deepEqual([info.code, info.reason], [1001, 'Server shutdown'])
   })
 
+  const forwarded: Array<[trustProxy: number | string[] | undefined, header: string | undefined, address: string]> = [
+    [undefined, undefined, '127.0.0.1'],
+    [undefined, '203.0.113.9', '127.0.0.1'],
+    [1, '203.0.113.9', '203.0.113.9'],
+    [1, '198.51.100.1, 203.0.113.9', '203.0.113.9'],
+    [2, '198.51.100.1, 203.0.113.9', '198.51.100.1'],
+    [['127.0.0.0/8'], '198.51.100.1, 203.0.113.9', '203.0.113.9'],
+    [['127.0.0.0/8', '203.0.113.0/24'], '198.51.100.1, 203.0.113.9', '198.51.100.1'],
+    [['10.0.0.0/8'], '203.0.113.9', '127.0.0.1'],
+    [1, undefined, '127.0.0.1'],
+  ]
+  for (const [trustProxy, header, address] of forwarded) {
+    it(`tell ${address} for "${header ?? ''}" with trust in ${JSON.stringify(trustProxy ?? 'nobody')}`, async (test) => {
+      const site = await TestServer.open(test, trustProxy === undefined ? {} : { trustProxy })
+      const connected = site.event('connection')
+      await site.connect('ann', header === undefined ? {} : { headers: { 'X-Forwarded-For': header } })
+      assert.equal((await connected).remoteAddress, address)
+    })
+  }
+
   it('tell nothing of handshakes that were refused', async (test) => {
     const site = await TestServer.open(test)
     const told = record(site.service)

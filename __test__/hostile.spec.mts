@@ -261,6 +261,9 @@ describe('a peer that goes', () => {
     for (const end of ['reset', 'destroy', 'half'] as const) {
       it(`${name}, with ${end === 'reset' ? 'a reset' : end === 'half' ? 'half a close' : 'a close'}, leaves nothing behind`, async (test) => {
         const { site, unharmed } = await open(test, { runtime: { MAX_CONNECTIONS_PER_USER: 100 } })
+        // Listened to from the start: an event nobody listens to is not told.
+        let hear = (): void => {}
+        site.service.on('disconnection', () => hear())
         for (const _ of upTo(10)) {
           const peer = await site.raw()
           await act(site, peer)
@@ -272,7 +275,7 @@ describe('a peer that goes', () => {
           else peer.destroy()
         }
         // Whoever was still on the way in or out is gone once all of the user's places are free again.
-        while (site.service.getAllConnectedUsers().length > 1) await site.event('disconnection', 'ann')
+        while (site.service.getAllConnectedUsers().length > 1) await within(new Promise<void>((resolve) => (hear = resolve)), 'a disconnection')
         await unharmed()
       })
     }

@@ -2,6 +2,7 @@
 
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
+import type { Server as HttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { WebSocketService, type WebSocketServiceOptions } from 'carillon'
 import type { ClientOptions } from 'ws'
@@ -44,17 +45,17 @@ export interface ConnectOptions extends ClientOptions {
 
 export class TestServer {
   readonly service: WebSocketService
-  readonly http: Server
+  readonly http: Server | HttpsServer
   readonly #peers: Array<{ end: () => void }> = []
   #notices = 0
 
-  private constructor(service: WebSocketService, http: Server) {
+  private constructor(service: WebSocketService, http: Server | HttpsServer) {
     this.service = service
     this.http = http
   }
 
   /** A service attached to a listening server. */
-  static async open(test: Scope, given?: WebSocketServiceOptions, http: Server = createServer(application)): Promise<TestServer> {
+  static async open(test: Scope, given?: WebSocketServiceOptions, http: Server | HttpsServer = createServer(application)): Promise<TestServer> {
     const site = new TestServer(new WebSocketService(options(given)), http)
     test.after(() => site.#close())
     site.service.initialize(http)
@@ -142,7 +143,7 @@ export function withToken(token: string): RequestOptions {
   return { target: `/ws?token=${encodeURIComponent(token)}` }
 }
 
-export async function listen(http: Server): Promise<number> {
+export async function listen(http: Server | HttpsServer): Promise<number> {
   if (!http.listening) {
     http.listen(0, '127.0.0.1')
     await once(http, 'listening')
@@ -150,7 +151,7 @@ export async function listen(http: Server): Promise<number> {
   return (http.address() as AddressInfo).port
 }
 
-export async function closeServer(http: Server): Promise<void> {
+export async function closeServer(http: Server | HttpsServer): Promise<void> {
   if (!http.listening) return
   const closed = once(http, 'close')
   http.close()

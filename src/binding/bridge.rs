@@ -104,10 +104,11 @@ fn listen(env: &Env, courier: &Rc<Courier>, socket: &Object<'_>, id: BridgeId, p
     on(env, socket, "close", {
         // Strong: a service that goes leaves sockets behind, which its courier has still to close.
         let (pipe, courier) = (pipe.clone(), courier.clone());
-        move |_| {
+        move |context| {
             pipe.peer_gone();
-            courier.bridges().open.borrow_mut().remove(&id);
-            Ok(())
+            let closed = courier.bridges().open.borrow_mut().remove(&id);
+            // A reference that is only dropped keeps its object for ever.
+            closed.map_or(Ok(()), |end| end.socket.unref(context.env))
         }
     })
 }

@@ -436,10 +436,11 @@ impl Inner {
         let handle = InnerHandle::new(self.clone());
         self.core.shutdown(move || {
             deferred.resolve(Box::new(move |env| {
-                if let Some(attachment) = handle.get().and_then(|inner| inner.attachment.take()) {
-                    attachment.detach(&env)?;
+                let Some(inner) = handle.get() else { return Ok(()) };
+                match inner.attachment.take() {
+                    Some(attachment) => attachment.detach(&env),
+                    None => Ok(()),
                 }
-                Ok(())
             }));
         });
         Ok(promise)

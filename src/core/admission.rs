@@ -25,7 +25,7 @@ use crate::transport::{Source, Transport};
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 
 /// How long a peer may take to read why it is sent away.
-const DISMISSAL_TIMEOUT: Duration = Duration::from_secs(2);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts the connections of all services of the process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -61,7 +61,7 @@ pub(super) enum AuthFault {
 pub(super) struct Underway(Rc<Shard>);
 
 impl Underway {
-    pub(super) fn new(shard: &Rc<Shard>) -> Self {
+    pub fn new(shard: &Rc<Shard>) -> Self {
         shard.admissions.set(shard.admissions.get() + 1);
         Self(shard.clone())
     }
@@ -77,38 +77,34 @@ impl Drop for Underway {
 }
 
 impl Shard {
-    /// Answers one upgrade request, from first check to open connection or refusal.
+    /// Takes a socket over and answers its upgrade request.
     pub(super) async fn admit(self: Rc<Self>, arrival: Arrival) {
         let _underway = Underway::new(&self);
         let peer = arrival.peer.or_else(|| arrival.source.peer_address());
-        let transport = match Transport::bind(arrival.source) {
-            Ok(transport) => transport,
-            Err(failure) => {
-                debug!(%failure, "a socket could not be taken over");
-                return;
-            }
-        };
-        self.answer_upgrade(transport, peer, &arrival.head, arrival.early).await;
+        match Transport::bind(arrival.source) {
+            Ok(transport) => self.answer_upgrade(transport, arrival.head, arrival.early, peer).await,
+            Err(failure) => debug!(%failure, "a socket could not be taken over"),
+        }
     }
 
-    /// The same for a request that came over a transport of this shard.
+    /// Answers one upgrade request, from first check to open connection or refusal.
     pub(super) async fn answer_upgrade(
         self: &Rc<Self>,
         transport: Transport,
-        peer: Option<IpAddr>,
-        head: &RequestHead,
+        head: RequestHead,
         early: Vec<u8>,
+        peer: Option<IpAddr>,
     ) {
-        match self.decide(head).await {
+        match self.decide(&head).await {
             Ok((upgrade, admitted)) => {
-                let remote = peer
-                    .map(|peer| handshake::client_address(head, peer, &self.shared.options.trust_proxy).to_string());
+                let trusted = &self.shared.options.trust_proxy;
+                let remote = peer.map(|peer| handshake::client_address(&head, peer, trusted).to_string());
                 self.let_in(transport, &upgrade, admitted, early, remote.unwrap_or_default().into());
                 self.flush_staged();
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
-                dismiss(&transport, &rejection.response()).await;
+                self.respond(&transport, rejection.response()).await;
             }
         }
     }
@@ -155,6 +151,31 @@ impl Shard {
             answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
             () = tokio::time::sleep(self.shared.options.lookup_timeout) => Err(HookFault::TimedOut),
             () = self.draining.notified() => Err(HookFault::TimedOut),
+        }
+    }
+
+    /// Answers a request that becomes no connection. A peer that does not take the answer in time is left.
+    pub(super) async fn respond(&self, transport: &Transport, response: Vec<u8>) {
+        tokio::select! {
+            biased;
+            answered = write_last(transport, &response) => {
+                if let Err(failure) = answered {
+                    debug!(%failure, "an answer was not taken");
+                }
+            }
+            () = self.refusal_overdue() => {}
+        }
+    }
+
+    /// Ends when a refused peer has had its time to read why, or when the shard's own time is up.
+    async fn refusal_overdue(&self) {
+        let own = Instant::now() + REFUSAL_TIMEOUT;
+        loop {
+            let overdue = self.drain_deadline().map_or(own, |deadline| own.min(deadline));
+            tokio::select! {
+                () = tokio::time::sleep_until(overdue.into()) => return,
+                () = self.draining.notified() => {}
+            }
         }
     }
 
@@ -254,6 +275,7 @@ impl Shard {
         ));
         place.insert(connection.clone());
         drop(connections);
+        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection.clone(), early));
         self.queue(&connection, Prepared::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
         match (admitted, self.shared.options.auth_timeout) {
@@ -262,7 +284,6 @@ impl Shard {
             // Nobody is let in without a token unless there is a time for it.
             (Admitted::Anonymous, None) => {}
         }
-        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection, early));
     }
 
     /// Makes a connection its user's: from now on it counts, can be found, and is greeted.
@@ -288,15 +309,8 @@ impl Shard {
     }
 }
 
-/// Writes the last thing a peer is told, and gives it a moment to read it.
-pub(super) async fn dismiss(transport: &Transport, response: &[u8]) {
-    // A peer that does not listen is not told.
-    let _ = tokio::time::timeout(DISMISSAL_TIMEOUT, write_out(transport, response)).await;
-}
-
 /// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
-async fn write_out(transport: &Transport, response: &[u8]) -> std::io::Result<()> {
-    let mut rest = response;
+async fn write_last(transport: &Transport, mut rest: &[u8]) -> std::io::Result<()> {
     while !rest.is_empty() {
         std::future::poll_fn(|cx| transport.poll_writable(cx)).await?;
         match transport.try_write(&[std::io::IoSlice::new(rest)]) {

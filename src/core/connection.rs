@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tracing::{debug, error};
 
@@ -31,6 +32,9 @@ const MAX_UNREAD_REPLIES: usize = 64 * 1024;
 /// Reads of one connection before others get their turn: a peer that sends without a break must not hold up its shard.
 const READS_PER_TURN: usize = 4;
 
+/// What a waiting reply takes beside its payload: without it, empty pongs would be owed without limit.
+const REPLY_OVERHEAD: usize = 128;
+
 /// A connection with this many hooks under way is not read from until one has answered.
 const MAX_HOOKS_IN_FLIGHT: u8 = 8;
 
@@ -43,7 +47,7 @@ pub struct Connection {
     pub(super) outbox: RefCell<Outbox>,
     waker: RefCell<Option<Waker>>,
     pub(super) pulse: Cell<Pulse>,
-    /// Bytes of replies queued since the outbox was last empty.
+    /// What replies queued since the outbox was last empty take.
     owed: Cell<u32>,
     hooks_in_flight: Cell<u8>,
     /// Whether the shard has it on the list of those to flush at the end of the turn.
@@ -143,7 +147,7 @@ impl Connection {
         }
         match outbox.flush(deflaters, |parts| self.transport.try_write(parts)) {
             Ok(Flushed::Everything) => self.owed.set(0),
-            // The task finds a failed write again and ends the connection.
+            // The task waits for room, and finds a failed write again and ends the connection.
             Ok(Flushed::Blocked) | Err(_) => self.wake(),
         }
     }
@@ -159,7 +163,8 @@ impl Connection {
 
     /// Replies the peer has asked for and not taken yet hold up its further requests.
     pub fn owe(&self, bytes: usize) {
-        self.owed.set(self.owed.get().saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
+        let cost = u32::try_from(bytes + REPLY_OVERHEAD).unwrap_or(u32::MAX);
+        self.owed.set(self.owed.get().saturating_add(cost));
     }
 
     pub fn hook_started(&self) {
@@ -169,6 +174,11 @@ impl Connection {
     pub fn hook_settled(&self) {
         self.hooks_in_flight.set(self.hooks_in_flight.get().saturating_sub(1));
         self.wake();
+    }
+
+    /// How long bytes were held up on our side at the most, since this was last asked.
+    pub fn longest_stall(&self) -> Duration {
+        self.transport.longest_stall()
     }
 
     /// The peer shall see a reset instead of an orderly end.

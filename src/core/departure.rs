@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use crate::core::connection::{Connection, State};
+use crate::core::containment::contain;
 use crate::core::host::{Ending, Event, EventKind};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
@@ -98,11 +99,16 @@ impl Shard {
             base.reconnect_delay.as_millis() as f64,
         ));
         for connection in self.all_connections() {
-            self.flush_batch(&connection);
-            if connection.is_open() {
-                self.deliver(&connection, &announcement, Priority::Immediate);
+            let said = contain("a goodbye", || {
+                self.flush_batch(&connection);
+                if connection.is_open() {
+                    self.deliver(&connection, &announcement, Priority::Immediate);
+                }
+                self.close(&connection, CloseReason::Shutdown);
+            });
+            if said.is_none() {
+                self.cut(&connection);
             }
-            self.close(&connection, CloseReason::Shutdown);
         }
         self.envelopes.borrow_mut().forget();
     }

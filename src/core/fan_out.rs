@@ -153,9 +153,10 @@ impl Shard {
             }
             let mut pulse = connection.pulse.get();
             let silent = self.timers.millis(now).wrapping_sub(pulse.last_pong);
-            // If we are late ourselves (the process was stopped, the machine slept), the pong may lie unread in
-            // the socket: nobody is judged by a beat we missed.
-            let is_late = now.saturating_duration_since(due) > interval / 2;
+            // If we are late ourselves (the process was stopped, the machine slept, Node let a bridge wait), the pong may
+            // lie unread on our side: nobody is judged by a beat we missed.
+            let is_late =
+                now.saturating_duration_since(due) > interval / 2 || connection.longest_stall() > interval / 4;
             if !is_late
                 && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale)))
             {

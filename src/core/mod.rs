@@ -9,6 +9,7 @@ mod admission;
 pub mod authenticator;
 pub mod connection;
 pub mod connection_manager;
+mod containment;
 mod deadlines;
 mod departure;
 mod dialogue;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::core::admission::{Underway, dismiss};
+use crate::core::admission::Underway;
 use crate::core::shard::Shard;
 use crate::transport::Transport;
 use crate::transport::handshake::RequestHead;
@@ -53,15 +53,15 @@ impl Shard {
             Greeting::Gone => {}
             Greeting::Fault(fault) => {
                 debug!(reason = fault.reason(), "a request could not be read");
-                dismiss(&transport, &fault.response()).await;
+                self.respond(&transport, fault.response()).await;
             }
             Greeting::Request(head, early) if head.asks_for_upgrade() => {
-                self.answer_upgrade(transport, Some(peer), &head, early).await;
+                self.answer_upgrade(transport, head, early, Some(peer)).await;
             }
             Greeting::Request(head, _body) => {
                 let readiness = if self.is_draining() { Readiness::Stopping } else { Readiness::Serving };
                 let path = &self.shared.options.handshake.path;
-                dismiss(&transport, &plain_request::answer(&head, path, readiness)).await;
+                self.respond(&transport, plain_request::answer(&head, path, readiness)).await;
             }
         }
     }

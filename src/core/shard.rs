@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
+use crate::core::containment::contain;
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
 use crate::core::subscription_manager::TopicIndex;
@@ -81,7 +82,7 @@ pub struct Shard {
     pub(super) timers: Timers,
     pub(super) staged: RefCell<Vec<ConnectionKey>>,
     pub(super) admissions: Cell<usize>,
-    /// Told once, when draining begins.
+    /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
     // Shared by all connections, so that an idle one holds no buffer.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
@@ -164,11 +165,11 @@ impl Shard {
             }
             // Every turn does some of everything, so that a flood of one kind does not starve the others.
             for command in commands.drain(..) {
-                self.obey(command, operations);
+                contain("a command", || self.obey(command, operations));
             }
             self.take_operations(operations);
-            self.act_on_time(Instant::now());
-            self.flush_staged();
+            contain("timers", || self.act_on_time(Instant::now()));
+            contain("writing", || self.flush_staged());
             // Without this a full inbox would keep connections from being read.
             tokio::task::yield_now().await;
         }
@@ -193,7 +194,7 @@ impl Shard {
         let mut taken = Vec::new();
         operations.take(OPERATIONS_PER_TURN, &mut taken);
         for operation in &taken {
-            self.carry_out(operation);
+            contain("a publish", || self.carry_out(operation));
         }
     }
 
@@ -273,6 +274,14 @@ impl Shard {
         matches!(self.phase.get(), Phase::Draining { .. })
             && self.connections.borrow().is_empty()
             && self.admissions.get() == 0
+    }
+
+    /// When a draining shard stops waiting for its peers.
+    pub(super) fn drain_deadline(&self) -> Option<Instant> {
+        match self.phase.get() {
+            Phase::Draining { deadline } => Some(deadline),
+            Phase::Serving => None,
+        }
     }
 
     pub(super) fn is_draining(&self) -> bool {

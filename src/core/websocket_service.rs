@@ -17,6 +17,7 @@ use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
 use crate::core::connection_manager::ConnectionManager;
+use crate::core::containment::ContainedHost;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
@@ -117,7 +118,7 @@ impl WebSocketService {
     pub fn new(host: Arc<dyn Host>, runtime: Arc<RuntimeConfig>, max_latency_samples: usize) -> Arc<Self> {
         let values = runtime.values();
         let service = Arc::new(Self {
-            host,
+            host: Arc::new(ContainedHost(host)),
             statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
             life: Mutex::new(Life::Stopped),

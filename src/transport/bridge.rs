@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// Bytes from the peer that may wait for the shard before Node stops reading.
 const MAX_INBOUND: usize = 64 * 1024;
@@ -57,7 +58,10 @@ struct State {
     unflushed: usize,
     writer: Option<Waker>,
     shard: ShardEnd,
-    is_signalled: bool,
+    /// Since when Node has been asked to take work.
+    signalled: Option<Instant>,
+    /// The longest that Node has let work wait, since somebody asked.
+    longest_wait: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +126,8 @@ impl Pipe {
     /// What there is to do since the last signal.
     pub fn take_work(&self) -> Work {
         let mut state = self.lock();
-        state.is_signalled = false;
+        let waited = state.signalled.take().map_or(Duration::ZERO, |since| since.elapsed());
+        state.longest_wait = state.longest_wait.max(waited);
         let write = std::mem::take(&mut state.outbound);
         state.unflushed += write.len();
         let resume = state.is_paused && state.inbound.len() < MAX_INBOUND / 2;
@@ -154,7 +159,8 @@ impl Pipe {
     }
 
     fn signal(&self, mut state: MutexGuard<'_, State>) {
-        let is_first = !std::mem::replace(&mut state.is_signalled, true);
+        let is_first = state.signalled.is_none();
+        state.signalled.get_or_insert_with(Instant::now);
         drop(state);
         if is_first {
             self.node.signal();
@@ -224,6 +230,13 @@ impl Bridge {
             self.0.signal(state);
         }
         Ok(taken)
+    }
+
+    /// The longest that Node's thread has let work wait since this was last asked: a peer may seem silent for as long.
+    pub fn longest_stall(&self) -> Duration {
+        let mut state = self.0.lock();
+        let current = state.signalled.map_or(Duration::ZERO, |since| since.elapsed());
+        std::mem::take(&mut state.longest_wait).max(current)
     }
 
     pub fn shutdown_write(&self) {
@@ -394,6 +407,17 @@ mod tests {
         let work = Work { write: (0..10).collect(), resume: false, fate: Fate::End };
         assert_eq!(ends.pipe.take_work(), work);
         assert_eq!(ends.pipe.take_work(), Work::default());
+    }
+
+    #[test]
+    fn work_that_waits_tells_of_a_stall_once() {
+        let ends = ends();
+        assert_eq!(ends.bridge.longest_stall(), Duration::ZERO);
+        assert_eq!(ends.write(b"ping").ok(), Some(4));
+        assert!(ends.bridge.longest_stall() > Duration::ZERO, "it still waits");
+        ends.pipe.take_work();
+        assert!(ends.bridge.longest_stall() > Duration::ZERO, "it waited until now");
+        assert_eq!(ends.bridge.longest_stall(), Duration::ZERO);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bridge::Bridge;
 use socket::{Descriptor, Socket};
@@ -96,6 +97,14 @@ impl Transport {
             Self::Bridge(bridge) => bridge.try_write(parts),
             Self::Socket(socket) => socket.try_write(parts),
             Self::Tls(tls) => tls.try_write(parts),
+        }
+    }
+
+    /// How long bytes were held up on our side at the most, since this was last asked.
+    pub fn longest_stall(&self) -> Duration {
+        match self {
+            Self::Bridge(bridge) => bridge.longest_stall(),
+            Self::Socket(_) | Self::Tls(_) => Duration::ZERO,
         }
     }
 

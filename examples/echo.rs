@@ -1,0 +1,190 @@
+//! An echo server on the transport alone: every message comes back as it was, text as text and binary as binary.
+//!
+//! For conformance suites and for reading how the parts of `transport` fit together. Run with
+//! `cargo run --release --no-default-features --example echo -- 127.0.0.1:9001`; prints the address it listens on.
+//! One thread, one task per connection.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use carillon::core::outbox::{Flushed, Outbox};
+use carillon::error::CloseReason;
+use carillon::transport::assembler::{Assembler, Limits, Message};
+use carillon::transport::deflate::{self, Deflaters, Inflater, Negotiated};
+use carillon::transport::handshake::{self, Origins};
+use carillon::transport::head_reader::HeadReader;
+use carillon::transport::prepared::{Encoding, Prepared};
+use carillon::transport::{Source, Transport};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+
+const LIMITS: Limits = Limits { max_message: 64 * 1024 * 1024, max_fragments: u32::MAX };
+
+/// Nothing more is read from a peer that has this much to take.
+const MAX_UNREAD: usize = 1024 * 1024;
+
+/// What the connections share.
+struct Server {
+    policy: handshake::Policy,
+    buffer: RefCell<Vec<u8>>,
+    inflater: RefCell<Inflater>,
+    deflaters: RefCell<Deflaters>,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
+    let listener = TcpListener::bind(address).await?;
+    println!("ws://{}", listener.local_addr()?);
+    let server = Rc::new(Server {
+        policy: handshake::Policy {
+            path: "/".into(),
+            deflate: Some(deflate::Policy::FULL_RANGE),
+            origins: Origins::Any,
+        },
+        buffer: RefCell::new(vec![0; 64 * 1024]),
+        inflater: RefCell::default(),
+        deflaters: RefCell::default(),
+    });
+    let accepting = async {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            tokio::task::spawn_local(server.clone().serve(stream));
+        }
+    };
+    LocalSet::new().run_until(accepting).await
+}
+
+impl Server {
+    /// A failure concerns this peer alone: it is gone.
+    async fn serve(self: Rc<Self>, stream: TcpStream) {
+        let Ok(stream) = stream.into_std() else { return };
+        let Ok(transport) = Transport::bind(Source::Descriptor(stream.into())) else { return };
+        let _ = self.converse(&transport).await;
+    }
+
+    async fn converse(&self, transport: &Transport) -> io::Result<()> {
+        let mut outbox = Outbox::default();
+        let Some((encoding, mut early)) = self.greet(transport, &mut outbox).await? else {
+            self.flush(transport, &mut outbox).await?;
+            transport.shutdown_write();
+            return Ok(());
+        };
+        let mut assembler = Assembler::new(encoding != Encoding::Plain);
+        let mut flow = self.echo(&mut early, &mut assembler, encoding, &mut outbox);
+        while flow.is_continue() {
+            let turn = poll_fn(|cx| self.turn(cx, transport, &mut assembler, encoding, &mut outbox));
+            flow = turn.await?;
+        }
+        self.flush(transport, &mut outbox).await?;
+        // Closing with bytes unread would reset the connection, and our close frame with it.
+        transport.shutdown_write();
+        let mut sink = [0; 4096];
+        while poll_fn(|cx| transport.poll_read(cx, &mut sink)).await? > 0 {}
+        Ok(())
+    }
+
+    /// Reads the request and queues the answer. `Some` if the peer is let in: how messages go, and what came early.
+    async fn greet(&self, transport: &Transport, outbox: &mut Outbox) -> io::Result<Option<(Encoding, Vec<u8>)>> {
+        let mut reader = HeadReader::default();
+        let mut bytes = [0; 2048];
+        loop {
+            let count = poll_fn(|cx| transport.poll_read(cx, &mut bytes)).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let (answer, admitted) = match reader.push(bytes.get(..count).unwrap_or_default()) {
+                Ok(None) => continue,
+                Ok(Some((head, early))) => match handshake::check(&head, &self.policy) {
+                    Ok(upgrade) => {
+                        let encoding = upgrade.deflate().as_ref().map_or(Encoding::Plain, Negotiated::encoding);
+                        (upgrade.response(), Some((encoding, early)))
+                    }
+                    Err(rejection) => (rejection.response(), None),
+                },
+                Err(fault) => (fault.response(), None),
+            };
+            outbox.queue(Prepared::raw(answer), Encoding::Plain, &mut self.deflaters.borrow_mut());
+            return Ok(admitted);
+        }
+    }
+
+    /// Writes what fits, then reads once and understands that. `Break`: nothing more is to be read.
+    fn turn(
+        &self,
+        cx: &mut Context<'_>,
+        transport: &Transport,
+        assembler: &mut Assembler,
+        encoding: Encoding,
+        outbox: &mut Outbox,
+    ) -> Poll<io::Result<ControlFlow<()>>> {
+        if let Poll::Ready(Err(failure)) = self.poll_flush(cx, transport, outbox) {
+            return Poll::Ready(Err(failure));
+        }
+        if outbox.bytes() > MAX_UNREAD {
+            return Poll::Pending;
+        }
+        let mut buffer = self.buffer.borrow_mut();
+        match ready!(transport.poll_read(cx, &mut buffer))? {
+            0 => Poll::Ready(Ok(ControlFlow::Break(()))),
+            count => {
+                let bytes = buffer.get_mut(..count).unwrap_or_default();
+                Poll::Ready(Ok(self.echo(bytes, assembler, encoding, outbox)))
+            }
+        }
+    }
+
+    /// Queues an answer for every message that is complete.
+    fn echo(
+        &self,
+        bytes: &mut [u8],
+        assembler: &mut Assembler,
+        encoding: Encoding,
+        outbox: &mut Outbox,
+    ) -> ControlFlow<()> {
+        let mut deflaters = self.deflaters.borrow_mut();
+        let mut flow = ControlFlow::Continue(());
+        let understood = assembler.push(bytes, &LIMITS, &mut self.inflater.borrow_mut(), &mut |message| {
+            let answer = match message {
+                Message::Text(text) => Prepared::text(text.into()),
+                Message::Binary(bytes) => Prepared::binary(bytes),
+                Message::Ping(payload) => Prepared::pong(payload),
+                Message::Pong(_) => return ControlFlow::Continue(()),
+                Message::Close(close) => {
+                    flow = ControlFlow::Break(());
+                    close.map_or_else(Prepared::close_empty, |close| Prepared::close(close.code, close.reason))
+                }
+            };
+            outbox.queue(answer, encoding, &mut deflaters);
+            flow
+        });
+        if let Err(reason) = understood {
+            outbox.queue(close_frame(reason), encoding, &mut deflaters);
+            return ControlFlow::Break(());
+        }
+        flow
+    }
+
+    async fn flush(&self, transport: &Transport, outbox: &mut Outbox) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx, transport, outbox)).await
+    }
+
+    fn poll_flush(&self, cx: &mut Context<'_>, transport: &Transport, outbox: &mut Outbox) -> Poll<io::Result<()>> {
+        loop {
+            let flushed = outbox.flush(&mut self.deflaters.borrow_mut(), |parts| transport.try_write(parts))?;
+            match flushed {
+                Flushed::Everything => return Poll::Ready(Ok(())),
+                Flushed::Blocked => ready!(transport.poll_writable(cx))?,
+            }
+        }
+    }
+}
+
+fn close_frame(reason: CloseReason) -> std::sync::Arc<Prepared> {
+    Prepared::close(reason.code(), reason.text())
+}

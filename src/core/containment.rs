@@ -1,0 +1,46 @@
+//! Where panics stop. One ends what was being done (a call of the host, a command, a publish), never a shard's thread.
+//!
+//! Used on shards' threads and by publishers. A connection's own boundary is in `connection`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use tracing::error;
+
+use crate::core::host::{Answer, Event, EventKind, Host};
+use crate::types::UserId;
+
+/// What `action` returns, or `None` if it panicked. It must leave whole whatever it shares with others.
+pub(super) fn contain<T>(doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(action));
+    if result.is_err() {
+        error!(doing, "carried on after a panic");
+    }
+    result.ok()
+}
+
+/// A host whose panics are its own affair: an event is lost, a hook counts as unanswered.
+pub(super) struct ContainedHost(pub Arc<dyn Host>);
+
+impl Host for ContainedHost {
+    fn listens(&self, kind: EventKind) -> bool {
+        contain("listens", || self.0.listens(kind)).unwrap_or(false)
+    }
+
+    fn emit(&self, event: Event) {
+        contain("emit", || self.0.emit(event));
+    }
+
+    fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>) {
+        contain("lookup_user", || self.0.lookup_user(user, claims, answer));
+    }
+
+    fn load_preferences(&self, user: &UserId, answer: Answer<Value>) {
+        contain("load_preferences", || self.0.load_preferences(user, answer));
+    }
+
+    fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>) {
+        contain("save_preferences", || self.0.save_preferences(user, preferences, answer));
+    }
+}

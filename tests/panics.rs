@@ -1,0 +1,181 @@
+//! A panic while one connection is dealt with costs that connection at most.
+//!
+//! Panics are brought about by the two parts of a service that a test can replace: its host, and where log lines go.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::fmt;
+use std::time::Instant;
+
+use carillon::core::host::{Event, EventKind};
+use carillon::types::BillId;
+use serde_json::json;
+use support::client::{close, frame, request, request_of, text};
+use support::{Client, PATIENCE, Service, TestHost, patiently};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// Panics at the events of one kind that concern the user `villain`.
+fn fragile(kind: EventKind) -> TestHost {
+    TestHost::listening(move |event| {
+        let concerns_the_villain = match event {
+            Event::Connection { id, .. }
+            | Event::Disconnection { id, .. }
+            | Event::SlowConsumer { id, .. }
+            | Event::Subscription { id, .. } => id.user.as_str() == "villain",
+            Event::Error(_) | Event::StateChange(_) => false,
+        };
+        assert!(event.kind() != kind || !concerns_the_villain, "as the test wants it");
+    })
+}
+
+/// Panics where this line is logged: in the middle of the service's own code.
+struct Tripwire(&'static str);
+
+impl<S: tracing::Subscriber> Layer<S> for Tripwire {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        event.record(&mut Finder(self.0));
+    }
+}
+
+struct Finder(&'static str);
+
+impl Visit for Finder {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        assert!(field.name() != "message" || format!("{value:?}") != self.0, "as the test wants it");
+    }
+}
+
+async fn with_tripwire(line: &'static str) -> Service {
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Tripwire(line)));
+    Service::logging(TestHost::new(), dispatch, |options| options.base.shutdown_grace_period = PATIENCE * 10).await
+}
+
+async fn everything_works(service: &Service, bystander: &mut Client) {
+    bystander.is_served().await;
+    let mut newcomer = service.follow("newcomer", 77).await;
+    let update = json!({ "at": format!("{:?}", Instant::now()) }).to_string();
+    service.core.broadcast_bill_update(BillId::new(77).unwrap(), &update, "now");
+    assert_eq!(newcomer.json().await["type"], "bill_update");
+    newcomer.send(&close(1000, "")).await;
+    newcomer.is_closed_with(1000).await;
+}
+
+async fn ends_as_ever(service: Service, bystander: Client) {
+    drop(bystander);
+    service.empties().await;
+    service.shutdown().await;
+}
+
+/// Lets the outbox of a client that does not read overflow while the bystander gets everything.
+async fn overflow(service: &Service, bystander: &mut Client) -> Client {
+    let mut villain = Client::connect_narrow(service.address).await.enter("villain", "").await;
+    villain.subscribe(1).await;
+    bystander.subscribe(1).await;
+    for number in 0..40 {
+        let update = json!({ "number": number, "filler": "x".repeat(500_000) }).to_string();
+        service.core.broadcast_bill_update(BillId::new(1).unwrap(), &update, "now");
+        assert_eq!(bystander.json().await["update"]["number"], number);
+    }
+    villain
+}
+
+#[tokio::test]
+async fn a_panic_while_a_message_is_handled_costs_its_connection_only() {
+    // Logged by a connection that is closed for what its peer sent.
+    let service = with_tripwire("closing").await;
+    let mut bystander = service.join("bystander").await;
+    for _ in 0..3 {
+        let mut villain = service.follow("villain", 1).await;
+        villain.send(&frame(0x83, b"")).await;
+        villain.ends().await;
+        while service.host.disconnection().await.0 != 1006 {}
+        everything_works(&service, &mut bystander).await;
+    }
+    ends_as_ever(service, bystander).await;
+}
+
+#[tokio::test]
+async fn a_panic_while_a_shard_says_goodbye_does_not_keep_it_from_ending() {
+    let service = with_tripwire("closing").await;
+    let mut clients = [service.join("ann").await, service.join("bob").await];
+    let ended = service.begin_shutdown();
+    for client in &mut clients {
+        while client.next().await.is_some() {}
+    }
+    patiently(ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_while_a_publish_is_carried_out_ends_no_shard() {
+    let service = with_tripwire("slow consumer").await;
+    let mut bystander = service.join("bystander").await;
+    let villain = overflow(&service, &mut bystander).await;
+    everything_works(&service, &mut bystander).await;
+    villain.reset();
+    ends_as_ever(service, bystander).await;
+}
+
+#[tokio::test]
+async fn a_panic_while_a_handshake_is_refused_concerns_it_only() {
+    let service = with_tripwire("a handshake was refused").await;
+    let mut bystander = service.join("bystander").await;
+    for _ in 0..3 {
+        let mut villain = Client::connect(service.address).await;
+        villain.send(&request("/ws", "")).await;
+        assert_eq!(villain.next_byte().await, None);
+        everything_works(&service, &mut bystander).await;
+    }
+    ends_as_ever(service, bystander).await;
+}
+
+#[tokio::test]
+async fn a_host_that_panics_harms_nobody() {
+    for kind in [EventKind::Connection, EventKind::Subscription, EventKind::Disconnection] {
+        let service = Service::with(fragile(kind), |_| {}).await;
+        let mut bystander = service.join("bystander").await;
+        for ending in 0..3 {
+            let mut villain = service.follow("villain", 1).await;
+            villain.is_served().await;
+            match ending {
+                0 => villain.reset(),
+                1 => drop(villain),
+                _ => {
+                    villain.send(&[text("{"), close(1000, "")].concat()).await;
+                    villain.is_closed_with(1000).await;
+                }
+            }
+            everything_works(&service, &mut bystander).await;
+        }
+        ends_as_ever(service, bystander).await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_panics_at_a_slow_consumer_does_not_keep_it() {
+    let service = Service::with(fragile(EventKind::SlowConsumer), |_| {}).await;
+    let mut bystander = service.join("bystander").await;
+    let mut villain = overflow(&service, &mut bystander).await;
+    assert_eq!(service.host.disconnection().await.0, 1013);
+    while villain.next().await.is_some() {}
+    everything_works(&service, &mut bystander).await;
+    ends_as_ever(service, bystander).await;
+}
+
+#[tokio::test]
+async fn a_panicking_look_up_refuses_its_handshake_only() {
+    let host = TestHost::looking_up(|user, answer| {
+        assert!(user.as_str() != "villain", "as the test wants it");
+        let _ = answer.send(Ok(true));
+    });
+    let service = Service::with(host, |_| {}).await;
+    let mut bystander = service.join("bystander").await;
+    for _ in 0..10 {
+        let mut villain = Client::connect(service.address).await;
+        villain.send(&request_of("villain", "")).await;
+        assert_eq!(villain.refusal().await, 401);
+    }
+    everything_works(&service, &mut bystander).await;
+    ends_as_ever(service, bystander).await;
+}
