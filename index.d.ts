@@ -163,6 +163,13 @@ export declare class WebSocketService {
    */
   initialize(server: HttpServer | HttpsServer): void
   /**
+   * Opens an own port, instead of attaching to a server or beside that. Answers `GET /health` for load balancers; `tls`
+   * is served by rustls. Resolves when it accepts connections. Keeps the process alive until `shutdown()`.
+   * Rejects with a `TypeError`, code `ERR_INVALID_ARGUMENT`, for options that are none; with `EADDRINUSE` and the like
+   * for what the system refuses; with `ERR_ALREADY_RUNNING` if the service listens already.
+   */
+  listen(options: { port: number; host?: string; tls?: { cert: string | Buffer; key: string | Buffer } }): Promise<{ port: number; host: string }>
+  /**
    * Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
    * rejects because of a peer.
    */
@@ -242,6 +249,12 @@ export interface HealthStatus {
   heapUsedPercent: number
   degradationLevel: DegradationLevel
   warnings: Array<string>
+}
+
+/** Where an own port is. */
+export interface ListenAddress {
+  port: number
+  host: string
 }
 
 /** Memory of the Node process as it reports it, such as `"12.34 MB"`. */

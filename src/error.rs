@@ -35,6 +35,8 @@ pub enum ErrorKind {
     InvalidToken,
     /// A value of the runtime configuration is out of its bounds.
     OutOfRange,
+    /// The system did not let us listen on the port.
+    ListenFailed,
     /// The queue of a shard is full; the publish was refused.
     Overloaded,
     /// There is no key to check tokens with.
@@ -56,6 +58,7 @@ impl ErrorKind {
             | Self::HookFailed
             | Self::InvalidArgument
             | Self::InvalidOption
+            | Self::ListenFailed
             | Self::NoJwtSecret
             | Self::OutOfRange => Fault::Caller,
             Self::InvalidToken => Fault::Peer,
@@ -73,6 +76,7 @@ impl ErrorKind {
             Self::InvalidArgument => "ERR_INVALID_ARGUMENT",
             Self::InvalidOption => "ERR_INVALID_OPTION",
             Self::InvalidToken => "ERR_INVALID_TOKEN",
+            Self::ListenFailed => "ERR_LISTEN_FAILED",
             Self::NoJwtSecret => "ERR_NO_JWT_SECRET",
             Self::OutOfRange => "ERR_OUT_OF_RANGE",
             Self::Overloaded => "ERR_OVERLOADED",

@@ -61,7 +61,15 @@ impl Attachment {
                     let request: Object<'_> = context.get(0)?;
                     let socket: Object<'_> = context.get(1)?;
                     let head: Unknown<'_> = context.get(2)?;
-                    on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist)
+                    if let Err(failure) = on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist) {
+                        // Thrown from here it would end the process, for a peer's sake.
+                        values::clear_exception(context.env);
+                        receptionist.courier().logged(|| {
+                            tracing::error!(failure = failure.reason, "an upgrade request could not be taken over");
+                        });
+                        values::call_method(&socket, "destroy", ())?;
+                    }
+                    Ok(())
                 },
             )?;
         values::call_method(server, "on", FnArgs::from(("upgrade", listener.to_unknown())))?;

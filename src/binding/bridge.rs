@@ -1,7 +1,7 @@
 //! Node's end of `transport::bridge`: a socket of Node's, pumped both ways. Runs on Node's thread.
 //!
 //! The socket's listeners put what arrives into the pipe; what the shard wants done comes through the one thread-safe
-//! function, see `events`. The socket is held until it has closed.
+//! function, see `events`. The socket is held until it has closed, and holds the courier as long.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,13 +9,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use napi::bindgen_prelude::{Buffer, FnArgs, JsValue, Object, ObjectRef, Unknown};
+use napi::bindgen_prelude::{
+    Buffer, FnArgs, Function, FunctionCallContext, JsValue, JsValuesTupleIntoVec, Object, ObjectRef,
+};
 use napi::{Env, Result};
 
 use crate::binding::events::{Courier, NodeHost};
 use crate::binding::values;
 use crate::transport::Source;
-use crate::transport::bridge::{Bridge, Pipe, Signal, Work};
+use crate::transport::bridge::{Bridge, Fate, Pipe, Signal, Work};
+
+/// Milliseconds without progress that a peer may take to read what was written before an orderly end.
+const CLOSING_TIMEOUT: u32 = 5000;
 
 /// Tells bridges apart; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,88 +51,133 @@ impl Signal for SignalNode {
 }
 
 /// Opens a bridge to a socket of Node's and returns the shard's end.
+///
+/// The socket stays one of its server's connections, whose `close()` waits for it: Node offers no way to take it out.
 pub fn open(env: &Env, courier: &Rc<Courier>, socket: &Object<'_>) -> Result<Source> {
     let id = BridgeId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
     let pipe = Pipe::new(Box::new(SignalNode { host: courier.host().clone(), id }));
+    let bridge = Bridge::new(pipe.clone());
     listen(env, courier, socket, id, &pipe)?;
+    // What the server has set for requests does not apply any more. A stream that is no socket knows none of these.
+    call_if_there(socket, "setTimeout", FnArgs::from((0,)))?;
+    call_if_there(socket, "setNoDelay", FnArgs::from((true,)))?;
     // An idle connection must not keep the process alive, nor a handshake in flight.
-    values::call_method(socket, "unref", ())?;
-    courier.bridges().open.borrow_mut().insert(id, NodeEnd { pipe: pipe.clone(), socket: socket.create_ref()? });
+    call_if_there(socket, "unref", ())?;
+    courier.bridges().open.borrow_mut().insert(id, NodeEnd { pipe, socket: socket.create_ref()? });
     values::call_method(socket, "resume", ())?;
-    Ok(Source::Bridge(Bridge::new(pipe)))
+    Ok(Source::Bridge(bridge))
 }
 
 fn listen(env: &Env, courier: &Rc<Courier>, socket: &Object<'_>, id: BridgeId, pipe: &Arc<Pipe>) -> Result<()> {
-    let on = |event: &str, listener: Unknown<'_>| values::call_method(socket, "on", FnArgs::from((event, listener)));
-    let data = env.create_function_from_closure::<(), (), _>("carillonData", {
-        let pipe = pipe.clone();
+    on(env, socket, "data", {
+        let (pipe, courier) = (pipe.clone(), courier.clone());
         move |context| {
-            let bytes: Buffer = context.first_arg()?;
+            let socket: Object<'_> = context.this()?;
+            let Ok(bytes) = context.first_arg::<Buffer>() else {
+                // Somebody has set an encoding: the bytes are lost, and the connection with them.
+                courier.logged(|| tracing::warn!("a bridged socket does not deliver bytes"));
+                values::call_method(&socket, "destroy", ())?;
+                return Ok(());
+            };
             if !pipe.receive(&bytes) {
-                values::call_method(&context.this::<Object<'_>>()?, "pause", ())?;
+                values::call_method(&socket, "pause", ())?;
             }
             Ok(())
         }
     })?;
-    on("data", data.to_unknown())?;
-    let drain = env.create_function_from_closure::<(), (), _>("carillonDrain", {
+    on(env, socket, "drain", {
         let pipe = pipe.clone();
         move |_| {
             pipe.flushed();
             Ok(())
         }
     })?;
-    on("drain", drain.to_unknown())?;
-    let end = env.create_function_from_closure::<(), (), _>("carillonEnd", {
+    on(env, socket, "end", {
         let pipe = pipe.clone();
         move |_| {
             pipe.peer_ended();
             Ok(())
         }
     })?;
-    on("end", end.to_unknown())?;
     // What went wrong shows as the close that follows.
-    let error = env.create_function_from_closure::<(), (), _>("carillonError", |_| Ok(()))?;
-    on("error", error.to_unknown())?;
-    let close = env.create_function_from_closure::<(), (), _>("carillonClose", {
-        let (pipe, courier) = (pipe.clone(), Rc::downgrade(courier));
-        move |_| {
+    on(env, socket, "error", |_| Ok(()))?;
+    on(env, socket, "close", {
+        // Strong: a service that goes leaves sockets behind, which its courier has still to close.
+        let (pipe, courier) = (pipe.clone(), courier.clone());
+        move |context| {
             pipe.peer_gone();
-            if let Some(courier) = courier.upgrade() {
-                courier.bridges().open.borrow_mut().remove(&id);
-            }
-            Ok(())
+            let closed = courier.bridges().open.borrow_mut().remove(&id);
+            // A reference that is only dropped keeps its object for ever.
+            closed.map_or(Ok(()), |end| end.socket.unref(context.env))
         }
-    })?;
-    on("close", close.to_unknown())?;
+    })
+}
+
+fn on(
+    env: &Env,
+    socket: &Object<'_>,
+    event: &str,
+    listener: impl Fn(FunctionCallContext<'_>) -> Result<()> + 'static,
+) -> Result<()> {
+    let listener: Function<'_, (), ()> = env.create_function_from_closure("carillonBridge", listener)?;
+    values::call_method(socket, "on", FnArgs::from((event, listener.to_unknown())))?;
+    Ok(())
+}
+
+fn call_if_there(socket: &Object<'_>, method: &str, args: impl JsValuesTupleIntoVec) -> Result<()> {
+    if values::kind(&values::property(socket, method)?) == "function" {
+        values::call_method(socket, method, args)?;
+    }
     Ok(())
 }
 
 impl Bridges {
-    /// Does what the shard has asked for.
+    /// Does what the shard has asked for. A socket that fails at it is destroyed.
     pub fn work(&self, env: &Env, id: BridgeId) -> Result<()> {
         let (pipe, socket) = {
             let open = self.open.borrow();
             let Some(end) = open.get(&id) else { return Ok(()) };
             (end.pipe.clone(), end.socket.get_value(env)?)
         };
-        let Work { write, resume, end, destroy } = pipe.take_work();
-        if destroy {
+        let result = carry_out(env, &socket, &pipe);
+        if result.is_err() {
+            pipe.peer_gone();
+            values::clear_exception(env);
             values::call_method(&socket, "destroy", ())?;
-            return Ok(());
         }
-        if !write.is_empty() {
-            let took_all = values::call_method(&socket, "write", FnArgs::from((Buffer::from(write),)))?;
-            if took_all.coerce_to_bool()? {
-                pipe.flushed();
-            }
-        }
-        if resume {
-            values::call_method(&socket, "resume", ())?;
-        }
-        if end {
-            values::call_method(&socket, "end", ())?;
-        }
-        Ok(())
+        result
     }
+}
+
+fn carry_out(env: &Env, socket: &Object<'_>, pipe: &Pipe) -> Result<()> {
+    let Work { write, resume, fate } = pipe.take_work();
+    if fate == Fate::Destroy {
+        values::call_method(socket, "destroy", ())?;
+        return Ok(());
+    }
+    if !write.is_empty() {
+        let took_all = values::call_method(socket, "write", FnArgs::from((Buffer::from(write),)))?;
+        if took_all.coerce_to_bool()? {
+            pipe.flushed();
+        }
+    }
+    if resume {
+        values::call_method(socket, "resume", ())?;
+    }
+    match fate {
+        Fate::Keep | Fate::Destroy => {}
+        Fate::End => {
+            values::call_method(socket, "end", ())?;
+        }
+        Fate::Close => {
+            let destroy: Function<'_, (), ()> = env.create_function_from_closure("carillonClosing", |context| {
+                values::call_method(&context.this::<Object<'_>>()?, "destroy", ())?;
+                Ok(())
+            })?;
+            call_if_there(socket, "setTimeout", FnArgs::from((CLOSING_TIMEOUT, destroy.to_unknown())))?;
+            values::call_method(socket, "end", ())?;
+            call_if_there(socket, "destroySoon", ())?;
+        }
+    }
+    Ok(())
 }

@@ -204,7 +204,7 @@ impl Courier {
         let weak: Weak<Self> = Rc::downgrade(&courier);
         let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
             if let Some(courier) = weak.upgrade() {
-                tracing::dispatcher::with_default(&courier.dispatch, || courier.deliver(context.env));
+                courier.logged(|| courier.deliver(context.env));
             }
             Ok(())
         })?;
@@ -217,6 +217,11 @@ impl Courier {
 
     pub fn host(&self) -> &Arc<NodeHost> {
         &self.host
+    }
+
+    /// Log lines of what runs inside go where this service's log lines go.
+    pub fn logged<T>(&self, act: impl FnOnce() -> T) -> T {
+        tracing::dispatcher::with_default(&self.dispatch, act)
     }
 
     pub fn bridges(&self) -> &Bridges {

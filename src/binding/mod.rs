@@ -14,6 +14,7 @@ mod constants;
 mod error;
 mod events;
 mod health;
+mod listen;
 mod logging;
 mod objects;
 mod options;

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, ObjectRef, This, Unknown};
-use napi::{Env, Result};
+use napi::{Env, JsDeferred, Result};
 use napi_derive::napi;
 use tracing::Dispatch;
 
 use crate::binding::attach::{Attachment, Receptionist};
 use crate::binding::error::{exception, invalid_argument};
 use crate::binding::events::{Courier, NodeHost};
+use crate::binding::listen::{self, ListenAddress};
 use crate::binding::objects::{HealthStatus, ServiceMetrics, ServiceStats};
 use crate::binding::options::{self, KeySource, Parsed};
 use crate::binding::runtime_config::RuntimeConfig;
@@ -31,6 +32,8 @@ pub struct WebSocketService {
     inner: Rc<Inner>,
 }
 
+type KeepAlive = fn(Env) -> Result<()>;
+
 /// Shared with the listener on the server, so that a service nobody holds lives as long as its server.
 struct Inner {
     core: Arc<Core>,
@@ -40,6 +43,8 @@ struct Inner {
     dispatch: Dispatch,
     parsed: RefCell<Parsed>,
     attachment: RefCell<Option<Attachment>>,
+    /// Keeps the process alive while there is an own port.
+    keep_alive: RefCell<Option<JsDeferred<(), KeepAlive>>>,
     /// The promise of the shutdown under way, the same for every caller.
     ending: RefCell<Option<ObjectRef<false>>>,
     /// The secret the verifier in use was made with.
@@ -78,6 +83,7 @@ impl WebSocketService {
             dispatch,
             parsed: RefCell::new(parsed),
             attachment: RefCell::default(),
+            keep_alive: RefCell::default(),
             ending: RefCell::default(),
             secret: RefCell::default(),
         };
@@ -95,6 +101,18 @@ impl WebSocketService {
             return Err(invalid_argument(env, "server", "an http.Server or https.Server", values::kind(&server)));
         };
         self.inner.logged(|| self.inner.initialize(&env, &server))
+    }
+
+    /// Opens an own port, instead of attaching to a server or beside that. Answers `GET /health` for load balancers; `tls`
+    /// is served by rustls. Resolves when it accepts connections. Keeps the process alive until `shutdown()`.
+    /// Rejects with a `TypeError`, code `ERR_INVALID_ARGUMENT`, for options that are none; with `EADDRINUSE` and the like
+    /// for what the system refuses; with `ERR_ALREADY_RUNNING` if the service listens already.
+    #[napi(
+        ts_args_type = "options: { port: number; host?: string; tls?: { cert: string | Buffer; key: string | Buffer } }",
+        ts_return_type = "Promise<{ port: number; host: string }>"
+    )]
+    pub fn listen<'env>(&self, env: &'env Env, options: Unknown<'_>) -> Result<Object<'env>> {
+        self.inner.logged(|| Inner::listen(&self.inner, env, &options))
     }
 
     /// Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
@@ -282,14 +300,16 @@ impl WebSocketService {
 
 impl Inner {
     fn initialize(self: &Rc<Self>, env: &Env, server: &Object<'_>) -> Result<()> {
-        if self.core.state() != LifecycleState::Stopped {
-            tracing::warn!("initialize() was called again and ignored: the service is running");
-            return Ok(());
+        let is_attached = self.attachment.borrow().is_some();
+        match self.core.state() {
+            LifecycleState::Stopped => self.start(env)?,
+            // It listens on a port of its own; a server may come beside that.
+            LifecycleState::Running if !is_attached => {}
+            LifecycleState::Running | LifecycleState::Stopping => {
+                tracing::warn!("initialize() was called again and ignored: the service is running");
+                return Ok(());
+            }
         }
-        let verifier = self.verifier(env)?;
-        let options = self.parsed.borrow().service.clone();
-        self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
-        *self.ending.borrow_mut() = None;
         match Attachment::new(env, server, self.clone()) {
             Ok(attachment) => {
                 *self.attachment.borrow_mut() = Some(attachment);
@@ -302,6 +322,62 @@ impl Inner {
         }
     }
 
+    fn start(&self, env: &Env) -> Result<()> {
+        let verifier = self.verifier(env)?;
+        let options = self.parsed.borrow().service.clone();
+        self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
+        *self.ending.borrow_mut() = None;
+        Ok(())
+    }
+
+    fn listen<'env>(self: &Rc<Self>, env: &'env Env, options: &Unknown<'_>) -> Result<Object<'env>> {
+        let (deferred, promise) =
+            env.create_deferred::<ListenAddress, Box<dyn FnOnce(Env) -> Result<ListenAddress>>>()?;
+        let prepared = listen::parse(env, options).and_then(|options| {
+            let is_first = self.core.state() == LifecycleState::Stopped;
+            if is_first {
+                self.start(env)?;
+            }
+            Ok((options, is_first))
+        });
+        let (options, is_first) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                deferred.resolve(Box::new(move |_| Err(failure)));
+                return Ok(promise);
+            }
+        };
+        let (keep_alive, _) = env.create_deferred::<(), KeepAlive>()?;
+        let (core, dispatch) = (self.core.clone(), self.dispatch.clone());
+        let handle = InnerHandle::new(self.clone());
+        // A name may take its time to be looked up, and Node's thread has none.
+        let looking_up = std::thread::Builder::new().name("carillon-listen".into()).spawn(move || {
+            let bound =
+                tracing::dispatcher::with_default(&dispatch, || core.listen(&options.host, options.port, options.tls));
+            deferred.resolve(Box::new(move |env| match bound {
+                Ok(address) => {
+                    if let Some(inner) = handle.get() {
+                        *inner.keep_alive.borrow_mut() = Some(keep_alive);
+                    }
+                    Ok(ListenAddress { port: u32::from(address.port()), host: address.ip().to_string() })
+                }
+                Err(error) => {
+                    keep_alive.resolve(|_| Ok(()));
+                    if let Some(inner) = handle.get().filter(|_| is_first) {
+                        // Started for this port alone.
+                        inner.core.shutdown(|| {});
+                    }
+                    Err(exception(env, &error))
+                }
+            }));
+        });
+        looking_up.map(drop).map_err(|cause| {
+            let error = Error::new(ErrorKind::Internal, "a thread could not be started").caused_by(cause);
+            exception(*env, &error)
+        })?;
+        Ok(promise)
+    }
+
     fn shutdown<'env>(self: &Rc<Self>, env: &'env Env) -> Result<Object<'env>> {
         if let Some(ending) = &*self.ending.borrow() {
             return ending.get_value(env);
@@ -312,10 +388,14 @@ impl Inner {
         let handle = InnerHandle::new(self.clone());
         self.core.shutdown(move || {
             deferred.resolve(Box::new(move |env| {
-                if let Some(attachment) = handle.get().and_then(|inner| inner.attachment.take()) {
-                    attachment.detach(&env)?;
+                let Some(inner) = handle.get() else { return Ok(()) };
+                if let Some(keep_alive) = inner.keep_alive.take() {
+                    keep_alive.resolve(|_| Ok(()));
                 }
-                Ok(())
+                match inner.attachment.take() {
+                    Some(attachment) => attachment.detach(&env),
+                    None => Ok(()),
+                }
             }));
         });
         Ok(promise)

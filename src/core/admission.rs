@@ -58,10 +58,10 @@ pub(super) enum AuthFault {
 }
 
 /// Counts an admission under way, so that a draining shard waits for it.
-struct Underway(Rc<Shard>);
+pub(super) struct Underway(Rc<Shard>);
 
 impl Underway {
-    fn new(shard: &Rc<Shard>) -> Self {
+    pub fn new(shard: &Rc<Shard>) -> Self {
         shard.admissions.set(shard.admissions.get() + 1);
         Self(shard.clone())
     }
@@ -77,33 +77,34 @@ impl Drop for Underway {
 }
 
 impl Shard {
-    /// Answers one upgrade request, from first check to open connection or refusal.
+    /// Takes a socket over and answers its upgrade request.
     pub(super) async fn admit(self: Rc<Self>, arrival: Arrival) {
         let _underway = Underway::new(&self);
         let peer = arrival.peer.or_else(|| arrival.source.peer_address());
-        let transport = match Transport::bind(arrival.source) {
-            Ok(transport) => transport,
-            Err(failure) => {
-                debug!(%failure, "a socket could not be taken over");
-                return;
-            }
-        };
-        match self.decide(&arrival.head).await {
+        match Transport::bind(arrival.source) {
+            Ok(transport) => self.answer_upgrade(transport, arrival.head, arrival.early, peer).await,
+            Err(failure) => debug!(%failure, "a socket could not be taken over"),
+        }
+    }
+
+    /// Answers one upgrade request, from first check to open connection or refusal.
+    pub(super) async fn answer_upgrade(
+        self: &Rc<Self>,
+        transport: Transport,
+        head: RequestHead,
+        early: Vec<u8>,
+        peer: Option<IpAddr>,
+    ) {
+        match self.decide(&head).await {
             Ok((upgrade, admitted)) => {
-                let remote = peer.map(|peer| {
-                    handshake::client_address(&arrival.head, peer, &self.shared.options.trust_proxy).to_string()
-                });
-                self.let_in(transport, &upgrade, admitted, arrival.early, remote.unwrap_or_default().into());
+                let trusted = &self.shared.options.trust_proxy;
+                let remote = peer.map(|peer| handshake::client_address(&head, peer, trusted).to_string());
+                self.let_in(transport, &upgrade, admitted, early, remote.unwrap_or_default().into());
                 self.flush_staged();
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
-                tokio::select! {
-                    biased;
-                    // A peer that is gone has no use for an answer.
-                    _ = refuse(&transport, &rejection) => {}
-                    () = self.refusal_overdue() => {}
-                }
+                self.respond(&transport, rejection.response()).await;
             }
         }
     }
@@ -150,6 +151,19 @@ impl Shard {
             answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
             () = tokio::time::sleep(self.shared.options.lookup_timeout) => Err(HookFault::TimedOut),
             () = self.draining.notified() => Err(HookFault::TimedOut),
+        }
+    }
+
+    /// Answers a request that becomes no connection. A peer that does not take the answer in time is left.
+    pub(super) async fn respond(&self, transport: &Transport, response: Vec<u8>) {
+        tokio::select! {
+            biased;
+            answered = write_last(transport, &response) => {
+                if let Err(failure) = answered {
+                    debug!(%failure, "an answer was not taken");
+                }
+            }
+            () = self.refusal_overdue() => {}
         }
     }
 
@@ -295,11 +309,9 @@ impl Shard {
     }
 }
 
-/// Writes the refusal, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
-async fn refuse(transport: &Transport, rejection: &Rejection) -> std::io::Result<()> {
-    let response = rejection.response();
-    let mut rest = response.as_slice();
-    while !rest.is_empty() {
+/// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
+async fn write_last(transport: &Transport, mut rest: &[u8]) -> std::io::Result<()> {
+    while !rest.is_empty() || !transport.is_flushed() {
         std::future::poll_fn(|cx| transport.poll_writable(cx)).await?;
         match transport.try_write(&[std::io::IoSlice::new(rest)]) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),

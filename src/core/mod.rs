@@ -20,6 +20,7 @@ pub mod message_handler;
 pub mod operation_queue_manager;
 pub mod outbox;
 pub mod outgoing;
+mod own_port;
 pub mod service_options;
 pub mod shard;
 pub mod subscription_manager;

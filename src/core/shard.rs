@@ -23,6 +23,7 @@ use crate::core::connection::Connection;
 use crate::core::containment::contain;
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
+use crate::core::own_port::OwnPort;
 use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
 use crate::core::websocket_service::Shared;
@@ -49,6 +50,8 @@ pub enum Command {
     ClearBuffers,
     /// Write what was published, say goodbye, end when everybody has gone or at the deadline.
     Drain { deadline: Instant },
+    /// Accept connections of an own port.
+    Listen(Box<OwnPort>),
     /// The runtime configuration has changed.
     Reconfigure(RuntimeValues),
 }
@@ -180,6 +183,9 @@ impl Shard {
             }
             Command::ClearBuffers => self.clear_buffers(),
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
+            Command::Listen(port) => {
+                tokio::task::spawn_local(self.clone().accept_from(*port));
+            }
             Command::Reconfigure(values) => self.reconfigure(values),
         }
     }

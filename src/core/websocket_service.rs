@@ -5,11 +5,14 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tokio_rustls::rustls::ServerConfig;
 use tracing::{Dispatch, info, warn};
 
 use crate::config::{RuntimeConfig, RuntimeValues};
@@ -20,11 +23,13 @@ use crate::core::containment::ContainedHost;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
+use crate::core::own_port::OwnPort;
 use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
+use crate::transport::listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
 use crate::utils::LruCache;
@@ -69,6 +74,7 @@ struct Run {
     shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
     next_shard: AtomicUsize,
+    has_own_port: AtomicBool,
 }
 
 /// Counts for `getStats()` that are not in the statistics.
@@ -165,11 +171,46 @@ impl WebSocketService {
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
-        *life = Life::Running(Arc::new(Run { shared, shards, next_shard: AtomicUsize::new(0) }));
+        *life = Life::Running(Arc::new(Run {
+            shared,
+            shards,
+            next_shard: AtomicUsize::new(0),
+            has_own_port: AtomicBool::new(false),
+        }));
         drop(life);
         info!(threads, "service started");
         self.tell_state(LifecycleState::Running);
         Ok(())
+    }
+
+    /// Opens a port of our own beside whatever else brings connections. Blocks while the host's name is looked up.
+    ///
+    /// # Errors
+    /// `ERR_ALREADY_RUNNING` if there is one already, `ERR_LISTEN_FAILED` caused by what the system says.
+    pub fn listen(&self, host: &str, port: u16, tls: Option<Arc<ServerConfig>>) -> Result<SocketAddr> {
+        let Some(run) = self.running() else {
+            return Err(Error::new(ErrorKind::Internal, "the service is not running"));
+        };
+        if run.has_own_port.swap(true, Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::AlreadyRunning, "the service is listening already"));
+        }
+        let bound = listener::bind(host, port, run.shards.len()).and_then(|listeners| {
+            let address = listeners.first().map(TcpListener::local_addr).transpose()?;
+            Ok((listeners, address.ok_or(io::ErrorKind::AddrNotAvailable)?))
+        });
+        let (listeners, address) = match bound {
+            Ok(bound) => bound,
+            Err(cause) => {
+                run.has_own_port.store(false, Ordering::Relaxed);
+                let message = format!("cannot listen on {host}:{port}");
+                return Err(Error::new(ErrorKind::ListenFailed, message).caused_by(cause));
+            }
+        };
+        for (shard, listener) in run.shards.iter().zip(listeners) {
+            shard.send(Command::Listen(Box::new(OwnPort { listener, tls: tls.clone() })));
+        }
+        info!(%address, "listening");
+        Ok(address)
     }
 
     /// Tokens are checked with this from now on.
@@ -220,9 +261,10 @@ impl WebSocketService {
             }
         };
         *life = Life::Stopping(run, waiter);
-        drop(life);
         info!("service stopping");
+        // Before the lock is given back: the thread that waits must not tell of the end first.
         self.tell_state(LifecycleState::Stopping);
+        drop(life);
     }
 
     /// Ends the run without grace and waits for its threads: for the exit of the process or of a worker.

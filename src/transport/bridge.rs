@@ -4,7 +4,7 @@
 //! the [`Pipe`] is what Node's end works with, on Node's thread. The lock between them covers copying bytes.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -25,10 +25,20 @@ pub trait Signal: Send + Sync {
 pub struct Work {
     pub write: Vec<u8>,
     pub resume: bool,
-    /// Nothing more will be written.
-    pub end: bool,
-    /// The shard is done with the connection.
-    pub destroy: bool,
+    pub fate: Fate,
+}
+
+/// What becomes of Node's socket after the bytes of a [`Work`] have been written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fate {
+    #[default]
+    Keep,
+    /// Nothing more will be written; the peer may still send.
+    End,
+    /// Both sides have said all: close when everything has been flushed.
+    Close,
+    /// At once, with whatever is unflushed.
+    Destroy,
 }
 
 pub struct Pipe {
@@ -69,6 +79,9 @@ enum ShardEnd {
     /// Will write no more; Node has still to be told.
     Ending,
     Ended,
+    /// Has gone after both sides had ended.
+    Closed,
+    /// Has gone, and what is under way with it.
     Gone,
 }
 
@@ -84,7 +97,7 @@ impl Pipe {
     #[must_use]
     pub fn receive(&self, bytes: &[u8]) -> bool {
         let mut state = self.lock();
-        if state.shard == ShardEnd::Gone {
+        if matches!(state.shard, ShardEnd::Closed | ShardEnd::Gone) {
             return true;
         }
         state.inbound.extend(bytes);
@@ -121,18 +134,25 @@ impl Pipe {
         if resume {
             state.is_paused = false;
         }
-        let end = state.shard == ShardEnd::Ending;
-        if end {
-            state.shard = ShardEnd::Ended;
-        }
-        Work { write, resume, end, destroy: state.shard == ShardEnd::Gone }
+        let fate = match state.shard {
+            ShardEnd::Writing | ShardEnd::Ended => Fate::Keep,
+            ShardEnd::Ending => {
+                state.shard = ShardEnd::Ended;
+                Fate::End
+            }
+            ShardEnd::Closed => Fate::Close,
+            ShardEnd::Gone => Fate::Destroy,
+        };
+        Work { write, resume, fate }
     }
 
     fn peer_is(&self, peer: Peer) {
         let mut state = self.lock();
-        // A socket that closes after its end has ended, not broken, unless something was left unread by us.
         if state.peer != Peer::Gone {
             state.peer = peer;
+        }
+        if peer == Peer::Gone {
+            state.outbound = Vec::new();
         }
         wake(&mut state.reader);
         wake(&mut state.writer);
@@ -160,10 +180,10 @@ impl Bridge {
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut state = self.0.lock();
         if !state.inbound.is_empty() {
-            let count = buffer.len().min(state.inbound.len());
-            for (place, byte) in buffer.iter_mut().zip(state.inbound.drain(..count)) {
-                *place = byte;
-            }
+            // Reading from memory cannot fail.
+            let mut count = state.inbound.read(buffer).unwrap_or_default();
+            // The ring's bytes may lie in two pieces.
+            count += state.inbound.read(buffer.get_mut(count..).unwrap_or_default()).unwrap_or_default();
             if state.inbound.is_empty() {
                 state.inbound = VecDeque::new();
             }
@@ -184,7 +204,7 @@ impl Bridge {
 
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.0.lock();
-        if state.peer == Peer::Gone || state.room() > 0 {
+        if state.is_dead() || state.room() > 0 {
             return Poll::Ready(Ok(()));
         }
         remember(&mut state.writer, cx.waker());
@@ -193,7 +213,7 @@ impl Bridge {
 
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.0.lock();
-        if state.peer == Peer::Gone {
+        if state.is_dead() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         let room = state.room();
@@ -226,18 +246,40 @@ impl Bridge {
             self.0.signal(state);
         }
     }
+
+    /// Node destroys its socket as soon as it hears of it.
+    pub fn abort(&self) {
+        let mut state = self.0.lock();
+        state.shard = ShardEnd::Gone;
+        state.outbound = Vec::new();
+        self.0.signal(state);
+    }
 }
 
 impl Drop for Bridge {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.shard = ShardEnd::Gone;
+        let is_orderly = matches!(state.shard, ShardEnd::Ending | ShardEnd::Ended) && state.peer == Peer::Ended;
+        if is_orderly {
+            state.shard = ShardEnd::Closed;
+        } else {
+            state.shard = ShardEnd::Gone;
+            state.outbound = Vec::new();
+        }
         state.inbound = VecDeque::new();
+        // Nobody is left to be woken, and a waker holds its task.
+        state.reader = None;
+        state.writer = None;
         self.0.signal(state);
     }
 }
 
 impl State {
+    /// Whatever is written goes nowhere.
+    fn is_dead(&self) -> bool {
+        self.peer == Peer::Gone || self.shard == ShardEnd::Gone
+    }
+
     fn room(&self) -> usize {
         MAX_OUTBOUND.saturating_sub(self.outbound.len() + self.unflushed)
     }
@@ -362,7 +404,7 @@ mod tests {
         }
         ends.bridge.shutdown_write();
         assert_eq!(ends.signals.take(), 1);
-        let work = Work { write: (0..10).collect(), resume: false, end: true, destroy: false };
+        let work = Work { write: (0..10).collect(), resume: false, fate: Fate::End };
         assert_eq!(ends.pipe.take_work(), work);
         assert_eq!(ends.pipe.take_work(), Work::default());
     }
@@ -397,8 +439,35 @@ mod tests {
         assert!(pipe.receive(b"unread"));
         drop(bridge);
         assert_eq!(signals.take(), 1);
-        assert!(pipe.take_work().destroy);
+        assert_eq!(pipe.take_work().fate, Fate::Destroy);
         assert!(pipe.receive(b"later"));
         assert!(pipe.lock().inbound.is_empty());
+    }
+
+    #[test]
+    fn after_both_ends_have_ended_what_was_written_is_still_flushed() {
+        let ends = ends();
+        assert_eq!(ends.write(b"goodbye").ok(), Some(7));
+        ends.bridge.shutdown_write();
+        ends.pipe.peer_ended();
+        drop(ends.bridge);
+        assert_eq!(ends.signals.take(), 1);
+        assert_eq!(ends.pipe.take_work(), Work { write: b"goodbye".to_vec(), resume: false, fate: Fate::Close });
+    }
+
+    #[test]
+    fn a_shard_that_leaves_before_the_peer_has_ended_takes_what_was_written_along() {
+        for shut in [true, false] {
+            let ends = ends();
+            assert_eq!(ends.write(b"goodbye").ok(), Some(7));
+            if shut {
+                ends.bridge.shutdown_write();
+            } else {
+                ends.bridge.abort();
+                assert!(ends.write(b"x").is_err());
+            }
+            drop(ends.bridge);
+            assert_eq!(ends.pipe.take_work(), Work { write: Vec::new(), resume: false, fate: Fate::Destroy });
+        }
     }
 }

@@ -13,9 +13,11 @@ pub mod frame;
 pub mod handshake;
 pub mod head_reader;
 pub mod host;
+pub mod listener;
 pub mod prepared;
 #[cfg(unix)]
 pub mod socket;
+pub mod tls;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use bridge::Bridge;
 #[cfg(unix)]
 use socket::Socket;
+use tls::TlsSocket;
 
 /// What carries the bytes of one connection. Used by the thread of its shard alone.
 pub enum Transport {
@@ -33,6 +36,8 @@ pub enum Transport {
     /// A descriptor taken over from Node, or accepted by ourselves.
     #[cfg(unix)]
     Socket(Socket),
+    /// A socket of an own port, encrypted.
+    Tls(Box<TlsSocket>),
 }
 
 /// Something bytes can come from that is not yet bound to a shard's thread.
@@ -72,6 +77,7 @@ impl Transport {
             #[cfg(unix)]
             Self::Socket(socket) => socket.poll_read(cx, buffer),
             Self::Bridge(bridge) => bridge.poll_read(cx, buffer),
+            Self::Tls(socket) => socket.poll_read(cx, buffer),
         }
     }
 
@@ -81,6 +87,7 @@ impl Transport {
             #[cfg(unix)]
             Self::Socket(socket) => socket.poll_writable(cx),
             Self::Bridge(bridge) => bridge.poll_writable(cx),
+            Self::Tls(socket) => socket.poll_writable(cx),
         }
     }
 
@@ -90,6 +97,7 @@ impl Transport {
             #[cfg(unix)]
             Self::Socket(socket) => socket.try_write(parts),
             Self::Bridge(bridge) => bridge.try_write(parts),
+            Self::Tls(socket) => socket.try_write(parts),
         }
     }
 
@@ -98,7 +106,18 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(_) => Duration::ZERO,
+            Self::Tls(_) => Duration::ZERO,
             Self::Bridge(bridge) => bridge.longest_stall(),
+        }
+    }
+
+    /// Whether everything written has left for the system. If not, the task has to poll for writability until it has.
+    pub fn is_flushed(&self) -> bool {
+        match self {
+            Self::Tls(socket) => socket.is_flushed(),
+            Self::Bridge(_) => true,
+            #[cfg(unix)]
+            Self::Socket(_) => true,
         }
     }
 
@@ -108,6 +127,7 @@ impl Transport {
             #[cfg(unix)]
             Self::Socket(socket) => socket.shutdown_write(),
             Self::Bridge(bridge) => bridge.shutdown_write(),
+            Self::Tls(socket) => socket.shutdown_write(),
         }
     }
 
@@ -116,8 +136,16 @@ impl Transport {
         match self {
             #[cfg(unix)]
             Self::Socket(socket) => socket.abort(),
-            // Node destroys its socket when this end is dropped.
-            Self::Bridge(_) => {}
+            Self::Bridge(bridge) => bridge.abort(),
+            // A TLS session has no use for a reset.
+            Self::Tls(_) => {}
         }
+    }
+}
+
+#[cfg(unix)]
+impl From<std::net::TcpStream> for Source {
+    fn from(stream: std::net::TcpStream) -> Self {
+        Self::Descriptor(stream.into())
     }
 }
