@@ -135,7 +135,7 @@ impl Prepared {
     }
 
     fn compress(&self, class: WindowClass, deflaters: &mut Deflaters) -> Box<[u8]> {
-        let payload = deflaters.deflate(class, self.payload());
+        let Some(payload) = deflaters.deflate(class, self.payload()) else { return self.plain.clone() };
         let opcode = if self.content == Content::Binary { Data::Binary } else { Data::Text };
         let header = FrameHeader { opcode: OpCode::Data(opcode), rsv1: true, ..FrameHeader::default() };
         let mut frame = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());

@@ -219,9 +219,9 @@ fn compressed_and_plain_messages_mix_and_fragments_of_one_are_inflated_together(
     assert_eq!((messages, result), (vec![long.clone(), "text plain".into(), "ping 0".into(), long], Ok(())));
     let corrupt = frame(OpCode::Data(Data::Text), true, true, &[0xff, 0xff, 0xff]);
     fails(&corrupt, CloseReason::InvalidData);
-    let not_text = Deflaters::default().deflate(window(), b"\xff\xfe");
+    let not_text = Deflaters::default().deflate(window(), b"\xff\xfe").expect("room to write");
     fails(&frame(OpCode::Data(Data::Text), true, true, &not_text), CloseReason::InvalidData);
-    let bomb = Deflaters::default().deflate(window(), &vec![b'x'; 100_000]);
+    let bomb = Deflaters::default().deflate(window(), &[b'x'; 100_000]).expect("room to write");
     fails(&frame(OpCode::Data(Data::Text), true, true, &bomb), CloseReason::MessageTooBig);
 }
 
