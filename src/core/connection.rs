@@ -52,6 +52,8 @@ pub struct Connection {
     hooks_in_flight: Cell<u8>,
     /// Whether the shard has it on the list of those to flush at the end of the turn.
     pub(super) is_staged: Cell<bool>,
+    /// Whether the socket was full at the last write: until its task hears of room, nobody need try again.
+    is_blocked: Cell<bool>,
     /// The unwritten bytes that the shard's counters know of.
     accounted: Cell<usize>,
 }
@@ -107,6 +109,7 @@ impl Connection {
             owed: Cell::new(0),
             hooks_in_flight: Cell::new(0),
             is_staged: Cell::new(false),
+            is_blocked: Cell::new(false),
             accounted: Cell::new(0),
         }
     }
@@ -132,6 +135,11 @@ impl Connection {
         matches!(&*self.state.borrow(), State::Anonymous { .. } | State::Open(_))
     }
 
+    /// Whether a write would be in vain: a peer that does not read must not cost an attempt per message.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked.get()
+    }
+
     /// Lets the task look at the connection again.
     pub fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
@@ -142,13 +150,16 @@ impl Connection {
     /// Writes what is due without waiting. What does not fit is left to the task, which waits for room.
     pub fn flush(&self, deflaters: &mut Deflaters) {
         let mut outbox = self.outbox.borrow_mut();
-        if !outbox.is_due() {
+        if self.is_blocked.get() || !outbox.is_due() {
             return;
         }
         match outbox.flush(deflaters, |parts| self.transport.try_write(parts)) {
             Ok(Flushed::Everything) => self.owed.set(0),
             // The task waits for room, and finds a failed write again and ends the connection.
-            Ok(Flushed::Blocked) | Err(_) => self.wake(),
+            Ok(Flushed::Blocked) | Err(_) => {
+                self.is_blocked.set(true);
+                self.wake();
+            }
         }
     }
 
@@ -251,7 +262,10 @@ impl ConnectionTask {
         }
         while connection.outbox.borrow().is_due() {
             match connection.transport.poll_writable(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    connection.is_blocked.set(true);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
             }
@@ -264,6 +278,7 @@ impl ConnectionTask {
                 Err(failure) => return Poll::Ready(lost(&failure)),
             }
         }
+        connection.is_blocked.set(false);
         if let State::Finishing { end_sent } = &mut *connection.state.borrow_mut()
             && !std::mem::replace(end_sent, true)
         {

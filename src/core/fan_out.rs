@@ -118,7 +118,7 @@ impl Shard {
 
     /// Puts the connection on the list of those that are written to at the end of the turn.
     fn stage(&self, connection: &Rc<Connection>) {
-        if !connection.is_staged.replace(true) {
+        if !connection.is_blocked() && !connection.is_staged.replace(true) {
             self.staged.borrow_mut().push(connection.key);
         }
     }

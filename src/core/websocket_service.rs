@@ -250,9 +250,10 @@ impl WebSocketService {
             }
         };
         *life = Life::Stopping(run, waiter);
-        drop(life);
         info!("service stopping");
+        // Before the lock is given back: the thread that waits must not tell of the end first.
         self.tell_state(LifecycleState::Stopping);
+        drop(life);
     }
 
     /// Ends the run without grace and waits for its threads: for the exit of the process or of a worker.
