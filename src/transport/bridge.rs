@@ -103,7 +103,8 @@ impl Pipe {
             return true;
         }
         state.inbound.extend(bytes);
-        state.is_paused = state.inbound.len() >= MAX_INBOUND;
+        // Bytes that come in spite of a pause do not end it: whoever paused still waits to be resumed.
+        state.is_paused |= state.inbound.len() >= MAX_INBOUND;
         wake(&mut state.reader);
         !state.is_paused
     }
@@ -381,6 +382,7 @@ mod tests {
         assert_eq!(ends.signals.take(), 0);
         assert!(matches!(ends.read(MAX_INBOUND / 2), Poll::Ready(Ok(_))));
         assert_eq!(ends.signals.take(), 1);
+        assert!(!ends.pipe.receive(b"read before the pause"));
         assert!(ends.pipe.take_work().resume);
         assert!(!ends.pipe.take_work().resume);
     }
