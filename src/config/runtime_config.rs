@@ -90,6 +90,16 @@ impl RuntimeKey {
         Self::ALL.into_iter().map(Self::name)
     }
 
+    /// The nearest value within the key's bounds.
+    pub fn clamp(self, value: f64) -> f64 {
+        let Setting { min, max, .. } = self.setting();
+        value.clamp(min, max)
+    }
+
+    pub const MAX_COMPRESSION_THRESHOLD: usize = 16_777_216;
+
+    pub const MIN_CLEANUP_INTERVAL: Duration = Duration::from_secs(1);
+
     fn setting(self) -> Setting {
         match self {
             Self::MessageBatchSize => Setting::new("MESSAGE_BATCH_SIZE", 10.0, 1.0, 1000.0),

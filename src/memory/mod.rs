@@ -1,1 +1,10 @@
-//! Memory policies.
+//! What memory is in use, what is done when it gets scarce, and whether something leaks.
+//!
+//! `sources` reads, `progressive_degradation` and `leak_detector_handler` decide (pure), `memory_manager` drives
+//! both on a thread of its own and hands their decisions to the core. Knows no sockets: what a decision does to
+//! connections is the core's affair.
+
+pub mod leak_detector_handler;
+pub mod memory_manager;
+pub mod progressive_degradation;
+pub mod sources;
