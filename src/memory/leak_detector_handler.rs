@@ -27,7 +27,7 @@ const WINDOW: usize = 60;
 const MIN_SPAN: Duration = Duration::from_secs(360);
 
 /// As many pairs of like moments a slope needs.
-const MIN_PAIRS: usize = 20;
+const MIN_PAIRS: usize = 16;
 
 /// Percent per minute, in each half of the window.
 const MIN_GROWTH: f64 = 0.4;
@@ -147,10 +147,7 @@ impl LeakDetectorHandler {
             return None;
         }
         self.samples.push(sample);
-        let Some(leak) = self.verdict() else {
-            self.told = None;
-            return None;
-        };
+        let leak = self.verdict()?;
         let is_news = self
             .told
             .is_none_or(|(severity, at)| leak.severity > severity || sample.at.saturating_sub(at) >= REPEAT_AFTER);
@@ -196,7 +193,7 @@ impl Sample {
     /// Whether the load was about the same.
     fn is_like(&self, other: &Self) -> bool {
         let (one, other) = (self.holdings.connections, other.holdings.connections);
-        one.abs_diff(other) <= 2.max(one.max(other) / 20)
+        one.abs_diff(other) <= 2.max(one.max(other) / 8)
     }
 
     fn connections_to(&self, other: &Self) -> f64 {

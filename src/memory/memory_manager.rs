@@ -1,1 +1,428 @@
-//! placeholder
+//! Drives the memory policies: samples on a thread of its own, decides, cleans up.
+//!
+//! One per run of a service, started and stopped with it. What it decides is done by whoever implements
+//! [`MemoryEffects`], the core; the policies are in `progressive_degradation` and `leak_detector_handler`. A report
+//! from outside is decided on at once, on the reporter's thread.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::{Dispatch, debug, error};
+
+use crate::memory::leak_detector_handler::{Leak, LeakDetectorHandler, SAMPLE_INTERVAL, Sample};
+use crate::memory::progressive_degradation::{Change, DegradationLevel, ProgressiveDegradation, Thresholds};
+use crate::memory::sources::{Holdings, Pressure, Reading, System, Usage};
+
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two questions to V8, each a task for the application's thread.
+const HEAP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// An answer of V8's counts this long: Node may be busy, but not for ever.
+const HEAP_LIFETIME: Duration = Duration::from_secs(30);
+
+/// What the manager sees and changes of the service. Called on the manager's thread and on that of a reporter.
+pub trait MemoryEffects: Send + Sync + 'static {
+    fn holdings(&self) -> Holdings;
+    /// Between two clean-ups, as it is now.
+    fn cleanup_interval(&self) -> Duration;
+    /// Asks how V8's heap is used, without waiting. A dropped answer means that nobody knows.
+    fn measure_heap(&self, answer: oneshot::Sender<Usage>);
+    /// Puts a level into effect.
+    fn degrade(&self, change: &Change);
+    /// The run has ended degraded: the next one begins with the owner's settings.
+    fn restore(&self);
+    fn clean_up(&self, depth: Depth) -> Freed;
+    fn leak_found(&self, leak: &Leak);
+}
+
+/// How much a clean-up may cost others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What has expired and room that nobody uses.
+    Routine,
+    /// Under critical pressure also what can be done without, slow consumers included.
+    Emergency,
+}
+
+/// What a clean-up has given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    pub dedupe_entries: usize,
+    /// Publishes that waited too long for their shard.
+    pub operations: usize,
+    /// Slow consumers that were closed.
+    pub connections: usize,
+    /// Of buffers and tables.
+    pub bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub thresholds: Thresholds,
+    /// How long the pressure must be low before each step of the recovery.
+    pub dwell: Duration,
+    /// Where `proc` and `sys` are; another place than `/` is for tests.
+    pub system_root: PathBuf,
+}
+
+pub struct MemoryManager {
+    watch: Arc<Watch>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread and the reporters share.
+struct Watch {
+    effects: Box<dyn MemoryEffects>,
+    system: System,
+    started: Instant,
+    interval: Duration,
+    policy: Mutex<ProgressiveDegradation>,
+    orders: Mutex<Orders>,
+    ordered: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    is_ended: bool,
+    /// The level has become critical: the clean-up cannot wait.
+    is_urgent: bool,
+}
+
+/// What only the thread knows.
+#[derive(Default)]
+struct Rounds {
+    leaks: LeakDetectorHandler,
+    heap: Heap,
+    sampled: Option<Duration>,
+    cleaned: Duration,
+}
+
+/// V8's answers, which come when Node has time.
+#[derive(Default)]
+struct Heap {
+    asked: Option<Duration>,
+    answer: Option<oneshot::Receiver<Usage>>,
+    known: Option<(Usage, Duration)>,
+}
+
+impl MemoryManager {
+    /// Starts the thread. Log lines go to `dispatch`.
+    pub fn start_monitoring(settings: Settings, effects: impl MemoryEffects, dispatch: Dispatch) -> io::Result<Self> {
+        let watch = Arc::new(Watch {
+            effects: Box::new(effects),
+            system: System::at(settings.system_root),
+            started: Instant::now(),
+            interval: MEASURE_INTERVAL.min(settings.dwell).max(Duration::from_millis(10)),
+            policy: Mutex::new(ProgressiveDegradation::new(settings.thresholds, settings.dwell)),
+            orders: Mutex::default(),
+            ordered: Condvar::new(),
+        });
+        let thread = std::thread::Builder::new().name("carillon-memory".into()).spawn({
+            let watch = watch.clone();
+            move || {
+                let _log = tracing::dispatcher::set_default(&dispatch);
+                watch.run();
+            }
+        })?;
+        Ok(Self { watch, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Tells the thread to end, which it does at once; [`join`](Self::join) waits for it.
+    pub fn stop_monitoring(&self) {
+        self.watch.orders().is_ended = true;
+        self.watch.ordered.notify_all();
+    }
+
+    /// Waits until the thread has ended, and undoes the degradation. Whoever comes second waits as long.
+    pub fn join(&self) {
+        self.stop_monitoring();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // Its panics are contained below.
+            let _ = thread.join();
+            if self.level() != DegradationLevel::Normal {
+                self.watch.effects.restore();
+            }
+        }
+    }
+
+    /// Somebody else has measured: `pressure` and the threshold from which they are concerned, both 0 to 1.
+    pub fn handle_memory_pressure(&self, pressure: f64, threshold: f64) {
+        let now = self.watch.now();
+        self.watch.decide(|policy| policy.report(pressure, threshold, now));
+    }
+
+    /// Gives back what is not needed, now and on this thread.
+    pub fn perform_cleanup(&self, depth: Depth) -> Freed {
+        self.watch.perform_cleanup(depth)
+    }
+
+    pub fn level(&self) -> DegradationLevel {
+        self.watch.policy().level()
+    }
+
+    /// The worst that is known at present.
+    pub fn pressure(&self) -> Option<Pressure> {
+        let now = self.watch.now();
+        self.watch.policy().pressure(now)
+    }
+}
+
+impl Drop for MemoryManager {
+    fn drop(&mut self) {
+        self.stop_monitoring();
+    }
+}
+
+impl Watch {
+    fn run(&self) {
+        debug!("memory monitoring started");
+        let mut rounds = Rounds { cleaned: self.now(), ..Rounds::default() };
+        loop {
+            let is_urgent = std::mem::take(&mut self.orders().is_urgent);
+            // Without this a fault here would leave the service without any defence.
+            if catch_unwind(AssertUnwindSafe(|| self.round(&mut rounds, is_urgent))).is_err() {
+                error!("memory monitoring carries on after a panic");
+            }
+            let orders = self.orders();
+            let is_idle = |orders: &mut Orders| !orders.is_ended && !orders.is_urgent;
+            let waited = self.ordered.wait_timeout_while(orders, self.interval, is_idle);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.is_ended {
+                break;
+            }
+        }
+        debug!("memory monitoring ended");
+    }
+
+    fn round(&self, rounds: &mut Rounds, is_urgent: bool) {
+        let now = self.now();
+        let reading = Reading { heap: rounds.heap.poll(now, &*self.effects), ..self.system.read() };
+        self.decide(|policy| policy.measure(reading.pressure(), now));
+        if rounds.sampled.is_none_or(|at| now.saturating_sub(at) >= SAMPLE_INTERVAL) {
+            rounds.sampled = Some(now);
+            self.look_for_leaks(&mut rounds.leaks, &reading, now);
+        }
+        let is_due = now.saturating_sub(rounds.cleaned) >= self.effects.cleanup_interval();
+        if is_due || is_urgent {
+            rounds.cleaned = now;
+            let is_critical = self.policy().level() == DegradationLevel::Critical;
+            self.perform_cleanup(if is_critical { Depth::Emergency } else { Depth::Routine });
+        }
+    }
+
+    /// Puts a change into effect before anybody else can decide, so that effects follow decisions in order.
+    fn decide(&self, decide: impl FnOnce(&mut ProgressiveDegradation) -> Option<Change>) {
+        let mut policy = self.policy();
+        let Some(change) = decide(&mut policy) else { return };
+        self.effects.degrade(&change);
+        if change.level == DegradationLevel::Critical {
+            self.orders().is_urgent = true;
+            self.ordered.notify_all();
+        }
+    }
+
+    fn look_for_leaks(&self, leaks: &mut LeakDetectorHandler, reading: &Reading, now: Duration) {
+        // Where the system does not tell, V8's heap is better than nothing.
+        let Some(resident) = reading.resident.or(reading.heap.map(|heap| heap.used)) else { return };
+        let leak = leaks.observe(Sample {
+            at: now,
+            resident,
+            heap: reading.heap.map(|heap| heap.used),
+            holdings: self.effects.holdings(),
+            pressure: self.policy().pressure(now).map_or(0.0, |pressure| pressure.ratio),
+        });
+        if let Some(leak) = leak {
+            self.effects.leak_found(&leak);
+        }
+    }
+
+    fn perform_cleanup(&self, depth: Depth) -> Freed {
+        let freed = self.effects.clean_up(depth);
+        debug!(
+            ?depth,
+            dedupe_entries = freed.dedupe_entries,
+            operations = freed.operations,
+            connections = freed.connections,
+            bytes = freed.bytes,
+            "memory cleaned up"
+        );
+        freed
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn policy(&self) -> MutexGuard<'_, ProgressiveDegradation> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Heap {
+    /// What V8 said lately. Asks again from time to time, but not while an answer is outstanding.
+    fn poll(&mut self, now: Duration, effects: &dyn MemoryEffects) -> Option<Usage> {
+        match self.answer.as_mut().map(oneshot::Receiver::try_recv) {
+            Some(Ok(usage)) => {
+                self.known = Some((usage, now));
+                self.answer = None;
+            }
+            Some(Err(oneshot::error::TryRecvError::Closed)) => self.answer = None,
+            Some(Err(oneshot::error::TryRecvError::Empty)) | None => {}
+        }
+        if self.answer.is_none() && self.asked.is_none_or(|at| now.saturating_sub(at) >= HEAP_INTERVAL) {
+            let (answer, coming) = oneshot::channel();
+            self.asked = Some(now);
+            self.answer = Some(coming);
+            effects.measure_heap(answer);
+        }
+        self.known.filter(|(_, at)| now.saturating_sub(*at) < HEAP_LIFETIME).map(|(usage, _)| usage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::memory::sources::Source;
+    use crate::memory::sources::tests::Root;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[derive(Debug, PartialEq)]
+    enum Told {
+        Cleaned(Depth),
+        Degraded(DegradationLevel, Source),
+        Restored,
+    }
+
+    /// Tells what it was asked to do; cleans up never unless it is urgent.
+    struct Effects {
+        told: mpsc::Sender<Told>,
+        cleanup_interval: Duration,
+        heap: Mutex<Vec<oneshot::Sender<Usage>>>,
+    }
+
+    impl MemoryEffects for Arc<Effects> {
+        fn holdings(&self) -> Holdings {
+            Holdings::default()
+        }
+        fn cleanup_interval(&self) -> Duration {
+            self.cleanup_interval
+        }
+        fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
+            self.heap.lock().expect("no panic").push(answer);
+        }
+        fn degrade(&self, change: &Change) {
+            let _ = self.told.send(Told::Degraded(change.level, change.pressure.source));
+        }
+        fn restore(&self) {
+            let _ = self.told.send(Told::Restored);
+        }
+        fn clean_up(&self, depth: Depth) -> Freed {
+            let _ = self.told.send(Told::Cleaned(depth));
+            Freed::default()
+        }
+        fn leak_found(&self, _: &Leak) {}
+    }
+
+    fn start(root: &Root, cleanup_interval: Duration) -> (MemoryManager, Arc<Effects>, mpsc::Receiver<Told>) {
+        let (told, heard) = mpsc::channel();
+        let effects = Arc::new(Effects { told, cleanup_interval, heap: Mutex::default() });
+        let settings = Settings {
+            thresholds: Thresholds { high: 0.85, critical: 0.95 },
+            dwell: Duration::from_millis(20),
+            system_root: root.path().to_owned(),
+        };
+        let manager = MemoryManager::start_monitoring(settings, effects.clone(), Dispatch::none());
+        (manager.expect("a thread"), effects, heard)
+    }
+
+    fn limited() -> Root {
+        Root::new(&[
+            ("proc/self/cgroup", "0::/\n"),
+            ("sys/fs/cgroup/memory.max", "1000"),
+            ("sys/fs/cgroup/memory.current", "100"),
+        ])
+    }
+
+    #[test]
+    fn a_container_that_fills_up_degrades_and_recovers_step_by_step() {
+        use DegradationLevel::*;
+        let root = limited();
+        let (manager, _, heard) = start(&root, PATIENCE * 100);
+        root.write("sys/fs/cgroup/memory.current", "960");
+        let next = || heard.recv_timeout(PATIENCE).expect("it goes on");
+        assert_eq!(next(), Told::Degraded(Critical, Source::Container));
+        assert_eq!(next(), Told::Cleaned(Depth::Emergency));
+        assert_eq!(manager.pressure(), Some(Pressure { ratio: 0.96, source: Source::Container }));
+        root.write("sys/fs/cgroup/memory.current", "100");
+        for level in [Severe, Moderate, Light, Normal] {
+            assert_eq!(next(), Told::Degraded(level, Source::Container));
+        }
+        manager.join();
+        assert!(heard.try_recv().is_err(), "what is normal needs no restoring");
+    }
+
+    #[test]
+    fn a_report_is_decided_on_before_the_call_returns_and_undone_at_the_end() {
+        let (manager, _, heard) = start(&limited(), PATIENCE * 100);
+        manager.handle_memory_pressure(0.9, 0.85);
+        assert_eq!(manager.level(), DegradationLevel::Moderate);
+        assert_eq!(heard.recv_timeout(PATIENCE), Ok(Told::Degraded(DegradationLevel::Moderate, Source::Report)));
+        manager.join();
+        manager.join();
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [Told::Restored]);
+    }
+
+    #[test]
+    fn cleaning_up_is_routine_while_all_is_well() {
+        let (manager, _, heard) = start(&limited(), Duration::from_millis(1));
+        for _ in 0..3 {
+            assert_eq!(heard.recv_timeout(PATIENCE), Ok(Told::Cleaned(Depth::Routine)));
+        }
+        manager.join();
+    }
+
+    #[test]
+    fn v8_is_asked_once_until_it_answers_and_its_answer_counts() {
+        let (manager, effects, heard) = start(&limited(), Duration::from_millis(1));
+        for _ in 0..5 {
+            heard.recv_timeout(PATIENCE).expect("rounds go by");
+        }
+        let asked = std::mem::take(&mut *effects.heap.lock().expect("no panic"));
+        let [answer] = <[_; 1]>::try_from(asked).expect("asked once");
+        answer.send(Usage { used: 99, limit: 100 }).expect("somebody waits");
+        let degraded = heard.iter().find(|told| matches!(told, Told::Degraded(..)));
+        assert_eq!(degraded, Some(Told::Degraded(DegradationLevel::Critical, Source::Heap)));
+        manager.join();
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_the_next_round() {
+        let (told, _heard) = mpsc::channel();
+        let effects = Arc::new(Effects { told, cleanup_interval: PATIENCE, heap: Mutex::default() });
+        let settings = Settings {
+            thresholds: Thresholds { high: 0.85, critical: 0.95 },
+            dwell: PATIENCE,
+            system_root: PathBuf::from("/nowhere"),
+        };
+        let started = Instant::now();
+        for _ in 0..20 {
+            let settings = settings.clone();
+            let manager = MemoryManager::start_monitoring(settings, effects.clone(), Dispatch::none());
+            manager.expect("a thread").join();
+        }
+        assert!(started.elapsed() < MEASURE_INTERVAL * 10, "{:?}", started.elapsed());
+    }
+}

@@ -223,7 +223,14 @@ pub(super) mod tests {
         pub fn write(&self, path: &str, text: &str) {
             let path = self.0.join(path);
             fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
-            fs::write(path, text).expect("a file");
+            // Whole or not at all: somebody may be reading.
+            let draft = path.with_extension("draft");
+            fs::write(&draft, text).expect("a file");
+            fs::rename(draft, path).expect("the same folder");
+        }
+
+        pub fn path(&self) -> &Path {
+            &self.0
         }
 
         pub fn system(&self) -> System {
