@@ -3,7 +3,7 @@
 
 import type { Server as HttpServer } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
-import { BASE_CONFIG, WebSocketService, webSocketService } from 'carillon'
+import { BASE_CONFIG, WebSocketService, webSocketService, type ListenAddress } from 'carillon'
 
 declare const server: HttpServer
 declare const secureServer: HttpsServer
