@@ -59,6 +59,15 @@ export interface WebSocketServiceOptions {
   logger?: Logger
 }
 
+export interface ListenOptions {
+  /** 0: any free one, which the promise tells. */
+  port: number
+  /** A name or an address. @default all addresses of the machine */
+  host?: string
+  /** Certificate chain and private key in PEM. Without it the port speaks plain `ws:`. */
+  tls?: { cert: string | Buffer; key: string | Buffer }
+}
+
 export interface Logger {
   debug?(message: string, context?: Record<string, unknown>): void
   info?(message: string, context?: Record<string, unknown>): void
@@ -157,18 +166,27 @@ export declare class WebSocketService {
   /** @throws {TypeError} code `ERR_INVALID_OPTION`: an option is unknown, of the wrong kind or out of range */
   constructor(options?: WebSocketServiceOptions)
   /**
-   * Attaches to a Node server, before or after it listens. A second call while running is ignored with a log
-   * line. After `shutdown()` it starts afresh.
+   * Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
+   * second call while attached is ignored with a log line. After `shutdown()` it starts afresh.
+   *
+   * Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
+   * until `shutdown()` has ended them.
    * @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
    */
   initialize(server: HttpServer | HttpsServer): void
   /**
-   * Opens an own port, instead of attaching to a server or beside that. Answers `GET /health` for load balancers; `tls`
-   * is served by rustls. Resolves when it accepts connections. Keeps the process alive until `shutdown()`.
-   * Rejects with a `TypeError`, code `ERR_INVALID_ARGUMENT`, for options that are none; with `EADDRINUSE` and the like
-   * for what the system refuses; with `ERR_ALREADY_RUNNING` if the service listens already.
+   * Opens a port of the service's own, beside an attached server or instead of one; `tls` makes it `wss:`. Resolves
+   * when it accepts connections. The port answers `GET /health`, and keeps the process alive until `shutdown()`.
+   * JWT_SECRET is read here and when an attached server hands a connection over. One port at a time.
+   *
+   * Rejects with the code
+   * - `ERR_ALREADY_RUNNING`: there is a port already, or the service is stopping
+   * - `ERR_INVALID_ARGUMENT`: an option is missing or wrong; the message names it
+   * - `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+   * - `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `ENOTFOUND`: as `net.Server` does
+   * - `ERR_LISTEN_FAILED`: anything else, such as a `shutdown()` that came first
    */
-  listen(options: { port: number; host?: string; tls?: { cert: string | Buffer; key: string | Buffer } }): Promise<{ port: number; host: string }>
+  listen(options: ListenOptions): Promise<ListenAddress>
   /**
    * Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
    * rejects because of a peer.
@@ -251,9 +269,10 @@ export interface HealthStatus {
   warnings: Array<string>
 }
 
-/** Where an own port is. */
+/** Where `listen()` listens. */
 export interface ListenAddress {
   port: number
+  /** An address, also if a name was given. */
   host: string
 }
 

@@ -19,12 +19,18 @@ pub struct Error {
 /// What went wrong. Sorted by fault, see [`ErrorKind::fault`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
+    /// Another program has the port.
+    AddressInUse,
+    /// The machine does not have the address.
+    AddressNotAvailable,
     /// The service runs already and the call needs it stopped.
     AlreadyRunning,
     /// The server cannot be attached to.
     AttachFailed,
     /// A hook of the application threw, rejected or did not answer in time.
     HookFailed,
+    /// There is no address for the host's name.
+    HostNotFound,
     /// Our own invariant did not hold, or the system refused us something.
     Internal,
     /// An argument of a call is not what it must be.
@@ -33,14 +39,16 @@ pub enum ErrorKind {
     InvalidOption,
     /// A token does not prove who sent it.
     InvalidToken,
+    /// The port could not be opened.
+    ListenFailed,
     /// A value of the runtime configuration is out of its bounds.
     OutOfRange,
-    /// The system did not let us listen on the port.
-    ListenFailed,
     /// The queue of a shard is full; the publish was refused.
     Overloaded,
     /// There is no key to check tokens with.
     NoJwtSecret,
+    /// The port needs rights that the process does not have.
+    PermissionDenied,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +61,18 @@ pub enum Fault {
 impl ErrorKind {
     pub fn fault(self) -> Fault {
         match self {
-            Self::AlreadyRunning
+            Self::AddressInUse
+            | Self::AddressNotAvailable
+            | Self::AlreadyRunning
             | Self::AttachFailed
             | Self::HookFailed
+            | Self::HostNotFound
             | Self::InvalidArgument
             | Self::InvalidOption
             | Self::ListenFailed
             | Self::NoJwtSecret
-            | Self::OutOfRange => Fault::Caller,
+            | Self::OutOfRange
+            | Self::PermissionDenied => Fault::Caller,
             Self::InvalidToken => Fault::Peer,
             Self::Internal | Self::Overloaded => Fault::Ours,
         }
@@ -69,6 +81,11 @@ impl ErrorKind {
     /// Stable and documented: what JavaScript finds in `error.code`.
     pub fn code(self) -> &'static str {
         match self {
+            // What the system refuses has the code Node gives it.
+            Self::AddressInUse => "EADDRINUSE",
+            Self::AddressNotAvailable => "EADDRNOTAVAIL",
+            Self::HostNotFound => "ENOTFOUND",
+            Self::PermissionDenied => "EACCES",
             Self::AlreadyRunning => "ERR_ALREADY_RUNNING",
             Self::AttachFailed => "ERR_ATTACH_FAILED",
             Self::HookFailed => "ERR_HOOK_FAILED",

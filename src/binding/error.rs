@@ -6,31 +6,24 @@ use crate::error::{Error, ErrorKind};
 
 /// The error as an exception with its stable `code`, of the class JavaScript expects for its kind.
 pub fn exception(env: Env, error: &Error) -> napi::Error {
-    let described = napi::Error::new(code(error).to_owned(), describe(error));
+    let described = napi::Error::new(error.code().to_owned(), describe(error));
     let exception = match error.kind() {
         ErrorKind::InvalidArgument | ErrorKind::InvalidOption => JsTypeError::from(described).into_unknown(env),
         ErrorKind::OutOfRange => JsRangeError::from(described).into_unknown(env),
-        ErrorKind::AlreadyRunning
+        ErrorKind::AddressInUse
+        | ErrorKind::AddressNotAvailable
+        | ErrorKind::AlreadyRunning
         | ErrorKind::AttachFailed
         | ErrorKind::HookFailed
+        | ErrorKind::HostNotFound
         | ErrorKind::Internal
         | ErrorKind::InvalidToken
         | ErrorKind::ListenFailed
         | ErrorKind::NoJwtSecret
-        | ErrorKind::Overloaded => JsError::from(described).into_unknown(env),
+        | ErrorKind::Overloaded
+        | ErrorKind::PermissionDenied => JsError::from(described).into_unknown(env),
     };
     napi::Error::from(exception)
-}
-
-/// The stable code; for what the system refused, the name that Node gives it.
-fn code(error: &Error) -> &'static str {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    match (error.kind(), cause.map(std::io::Error::kind)) {
-        (ErrorKind::ListenFailed, Some(std::io::ErrorKind::AddrInUse)) => "EADDRINUSE",
-        (ErrorKind::ListenFailed, Some(std::io::ErrorKind::AddrNotAvailable)) => "EADDRNOTAVAIL",
-        (ErrorKind::ListenFailed, Some(std::io::ErrorKind::PermissionDenied)) => "EACCES",
-        _ => error.code(),
-    }
 }
 
 /// The message with the messages of its causes.

@@ -59,6 +59,15 @@ export interface WebSocketServiceOptions {
   logger?: Logger
 }
 
+export interface ListenOptions {
+  /** 0: any free one, which the promise tells. */
+  port: number
+  /** A name or an address. @default all addresses of the machine */
+  host?: string
+  /** Certificate chain and private key in PEM. Without it the port speaks plain `ws:`. */
+  tls?: { cert: string | Buffer; key: string | Buffer }
+}
+
 export interface Logger {
   debug?(message: string, context?: Record<string, unknown>): void
   info?(message: string, context?: Record<string, unknown>): void

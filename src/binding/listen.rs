@@ -1,74 +1,170 @@
-//! The arguments of `listen()`, checked before anything is opened.
+//! `listen()`: reads what it is given, takes the port off Node's thread, and keeps the process alive while it is open.
+//!
+//! Runs on Node's thread, but for the name resolution and the bind.
 
+use std::cell::RefCell;
+use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::{Buffer, Object, Unknown};
-use napi::{Env, Result};
-use napi_derive::napi;
-use tokio_rustls::rustls::ServerConfig;
+use napi::bindgen_prelude::{Buffer, Function, JsValue, Object, Unknown};
+use napi::threadsafe_function::ThreadsafeFunction;
+use napi::{Env, Result, Status};
 
-use crate::binding::error::{exception, invalid_argument};
 use crate::binding::values;
-use crate::transport::tls;
+use crate::error::{Error, ErrorKind};
+use crate::transport::listener;
+use crate::transport::tls::{self, TlsFault};
 
-/// Where an own port is.
-#[napi(object, object_from_js = false)]
-pub struct ListenAddress {
-    pub port: u32,
-    pub host: String,
-}
-
-pub struct ListenOptions {
-    pub host: String,
+/// What `listen()` is asked for.
+pub struct Request {
     pub port: u16,
-    pub tls: Option<Arc<ServerConfig>>,
+    pub host: Option<String>,
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// All addresses of the machine, as in Node.
-const EVERYWHERE: &str = "::";
+/// The own port as this service's JavaScript object knows it.
+#[derive(Default)]
+pub struct Port(RefCell<State>);
 
-pub fn parse(env: &Env, given: &Unknown<'_>) -> Result<ListenOptions> {
-    let object = object(env, "options", given)?;
-    for name in Object::keys(&object)? {
-        if !["port", "host", "tls"].contains(&name.as_str()) {
-            return Err(invalid_argument(*env, "options", "an object with port, host and tls", &format!("\"{name}\"")));
+#[derive(Default)]
+enum State {
+    #[default]
+    Closed,
+    /// Being taken, by the attempt with this number.
+    Opening(u64),
+    Open(#[expect(dead_code, reason = "held for what its drop does")] KeepAlive),
+}
+
+/// A reference that Node's event loop counts, and that keeps what its function holds.
+pub type KeepAlive = ThreadsafeFunction<(), Unknown<'static>, (), Status, false>;
+
+impl Port {
+    /// Begins an attempt.
+    pub fn open(&self, attempt: u64) -> std::result::Result<(), Error> {
+        let mut state = self.0.borrow_mut();
+        match *state {
+            State::Closed => {
+                *state = State::Opening(attempt);
+                Ok(())
+            }
+            State::Opening(_) | State::Open(_) => {
+                Err(Error::new(ErrorKind::AlreadyRunning, "the service has a port already, or is about to"))
+            }
         }
     }
-    let port = values::property(&object, "port")?;
-    let port = values::as_number(&port)
-        .filter(|port| port.fract() == 0.0 && (0.0..=65_535.0).contains(port))
-        .ok_or_else(|| invalid_argument(*env, "options.port", "an integer from 0 to 65535", values::kind(&port)))?;
-    let host = values::property(&object, "host")?;
-    let host = match values::as_string(&host) {
-        Some(host) if !host.is_empty() => host,
-        _ if values::is_absent(&host) => EVERYWHERE.to_owned(),
-        _ => return Err(invalid_argument(*env, "options.host", "a host name or address", values::kind(&host))),
+
+    pub fn is_opening(&self, attempt: u64) -> bool {
+        matches!(*self.0.borrow(), State::Opening(current) if current == attempt)
+    }
+
+    pub fn opened(&self, keep_alive: KeepAlive) {
+        self.set(State::Open(keep_alive));
+    }
+
+    /// Also gives up an attempt under way.
+    pub fn close(&self) {
+        self.set(State::Closed);
+    }
+
+    fn set(&self, state: State) {
+        // What is dropped may be the last reference to the service.
+        let before = self.0.replace(state);
+        drop(before);
+    }
+}
+
+/// Keeps the process alive, and `kept` with it, until it is dropped.
+pub fn keep_alive<T: 'static>(env: &Env, kept: Rc<T>) -> Result<KeepAlive> {
+    let nothing = env.create_function_from_closure::<(), (), _>("carillonListening", move |_| {
+        let _kept = &kept;
+        Ok(())
+    })?;
+    let nothing: Function<'_, (), Unknown<'static>> = values::read(&nothing.to_unknown())?;
+    nothing.build_threadsafe_function::<()>().build()
+}
+
+/// Takes the port, on a thread of its own since that may have to wait for a name server.
+pub fn bind_elsewhere(
+    request: &Request,
+    done: impl FnOnce(std::result::Result<TcpListener, Error>) + Send + 'static,
+) -> std::result::Result<(), Error> {
+    let (host, port) = (request.host.clone(), request.port);
+    let thread = std::thread::Builder::new().name("carillon-bind".into());
+    let spawned = thread.spawn(move || done(listener::bind(host.as_deref(), port)));
+    spawned
+        .map(|_thread| ())
+        .map_err(|cause| Error::new(ErrorKind::ListenFailed, "the port could not be opened").caused_by(cause))
+}
+
+pub fn parse(given: &Unknown<'_>) -> Result<std::result::Result<Request, Error>> {
+    let Some(options) = values::as_object(given) else {
+        return Ok(Err(wrong("options", "an object", values::kind(given))));
     };
-    let tls = values::property(&object, "tls")?;
+    for key in Object::keys(&options)? {
+        if !["host", "port", "tls"].contains(&key.as_str()) {
+            return Ok(Err(wrong("options", "an object with port, host and tls", &format!("one with {key}"))));
+        }
+    }
+    let port = values::property(&options, "port")?;
+    let range = 0.0..=f64::from(u16::MAX);
+    let Some(number) = values::as_number(&port).filter(|number| number.fract() == 0.0 && range.contains(number)) else {
+        let received = values::as_number(&port).map(|number| number.to_string());
+        return Ok(Err(wrong(
+            "port",
+            "an integer from 0 to 65535",
+            received.as_deref().unwrap_or(values::kind(&port)),
+        )));
+    };
+    let host = values::property(&options, "host")?;
+    let host = match values::as_string(&host) {
+        Some(host) if !host.is_empty() => Some(host),
+        None if values::is_absent(&host) => None,
+        given => {
+            let received = given.map_or(values::kind(&host), |_| "an empty string");
+            return Ok(Err(wrong("host", "a name or an address", received)));
+        }
+    };
+    let tls = values::property(&options, "tls")?;
     let tls = if values::is_absent(&tls) {
         None
     } else {
-        let tls = self::object(env, "options.tls", &tls)?;
-        let certificates = pem(env, "options.tls.cert", &values::property(&tls, "cert")?)?;
-        let key = pem(env, "options.tls.key", &values::property(&tls, "key")?)?;
-        Some(tls::config(&certificates, &key).map_err(|error| exception(*env, &error))?)
+        match read_tls(&tls)? {
+            Ok(config) => Some(config),
+            Err(error) => return Ok(Err(error)),
+        }
     };
-    Ok(ListenOptions { host, port: port as u16, tls })
+    Ok(Ok(Request { port: number as u16, host, tls }))
 }
 
-fn object<'env>(env: &Env, name: &str, value: &Unknown<'env>) -> Result<Object<'env>> {
-    values::as_object(value).ok_or_else(|| invalid_argument(*env, name, "an object", values::kind(value)))
+fn read_tls(given: &Unknown<'_>) -> Result<std::result::Result<Arc<rustls::ServerConfig>, Error>> {
+    let Some(tls) = values::as_object(given) else {
+        return Ok(Err(wrong("tls", "an object with cert and key", values::kind(given))));
+    };
+    let [cert, key] = [values::property(&tls, "cert")?, values::property(&tls, "key")?];
+    let Some(certificates) = bytes(&cert) else {
+        return Ok(Err(wrong("tls.cert", "a string or a Buffer", values::kind(&cert))));
+    };
+    let Some(private_key) = bytes(&key) else {
+        return Ok(Err(wrong("tls.key", "a string or a Buffer", values::kind(&key))));
+    };
+    Ok(tls::server_config(&certificates, &private_key).map_err(|fault| match fault {
+        TlsFault::Certificate(cause) => wrong("tls.cert", "a certificate in PEM", "another text").caused_by(cause),
+        TlsFault::Key(cause) => {
+            wrong("tls.key", "the private key in PEM of the certificate", "another text").caused_by(cause)
+        }
+    }))
 }
 
-/// Text or a Buffer of it.
-fn pem(env: &Env, name: &str, value: &Unknown<'_>) -> Result<Vec<u8>> {
-    use napi::bindgen_prelude::JsValue;
-
+fn bytes(value: &Unknown<'_>) -> Option<Vec<u8>> {
     if let Some(text) = values::as_string(value) {
-        return Ok(text.into_bytes());
+        return Some(text.into_bytes());
     }
-    if value.is_buffer().unwrap_or(false) {
-        return Ok(values::read::<Buffer>(value)?.to_vec());
-    }
-    Err(invalid_argument(*env, name, "PEM as a string or Buffer", values::kind(value)))
+    values::as_object(value).filter(|_| value.is_buffer().unwrap_or(false))?;
+    values::read::<Buffer>(value).ok().map(|buffer| buffer.to_vec())
+}
+
+fn wrong(name: &str, expected: &str, received: &str) -> Error {
+    let message = format!("The argument \"{name}\" must be {expected}. Received {received}");
+    Error::new(ErrorKind::InvalidArgument, message)
 }

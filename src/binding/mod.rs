@@ -1,7 +1,7 @@
 //! The only code that names napi: converts, delegates, and carries calls between Node's thread and the shards.
 //!
 //! `service` is the public class, `options` reads what it is built with, `attach` takes sockets from an
-//! http.Server, `events` brings events, hooks and log lines to Node's thread, `objects` are the plain objects that
+//! http.Server, `listen` opens an own port, `events` brings events, hooks and log lines to Node's thread, `objects` are the plain objects that
 //! getters return. Everything except `events::NodeHost` runs on Node's thread. What a service *does* does not
 //! belong here.
 #![allow(unsafe_code, reason = "N-API hands out raw handles; every use says why it is sound")]

@@ -123,6 +123,14 @@ pub struct SubscriptionMetrics {
     pub users_with_subscriptions: f64,
 }
 
+/// Where `listen()` listens.
+#[napi(object, object_from_js = false)]
+pub struct ListenAddress {
+    pub port: u32,
+    /// An address, also if a name was given.
+    pub host: String,
+}
+
 /// What `getMetrics()` returns.
 #[napi(object, object_from_js = false)]
 pub struct ServiceMetrics {

@@ -1,19 +1,21 @@
 //! The public class: converts arguments, delegates to the core, converts results. Nothing else.
 
 use std::cell::RefCell;
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, ObjectRef, This, Unknown};
-use napi::{Env, JsDeferred, Result};
+use napi::{Env, Result};
 use napi_derive::napi;
 use tracing::Dispatch;
 
 use crate::binding::attach::{Attachment, Receptionist};
 use crate::binding::error::{exception, invalid_argument};
 use crate::binding::events::{Courier, NodeHost};
-use crate::binding::listen::{self, ListenAddress};
-use crate::binding::objects::{HealthStatus, ServiceMetrics, ServiceStats};
+use crate::binding::listen::{self, Port};
+use crate::binding::objects::{HealthStatus, ListenAddress, ServiceMetrics, ServiceStats};
 use crate::binding::options::{self, KeySource, Parsed};
 use crate::binding::runtime_config::RuntimeConfig;
 use crate::binding::{health, logging, publish, values};
@@ -32,8 +34,6 @@ pub struct WebSocketService {
     inner: Rc<Inner>,
 }
 
-type KeepAlive = fn(Env) -> Result<()>;
-
 /// Shared with the listener on the server, so that a service nobody holds lives as long as its server.
 struct Inner {
     core: Arc<Core>,
@@ -43,8 +43,7 @@ struct Inner {
     dispatch: Dispatch,
     parsed: RefCell<Parsed>,
     attachment: RefCell<Option<Attachment>>,
-    /// Keeps the process alive while there is an own port.
-    keep_alive: RefCell<Option<JsDeferred<(), KeepAlive>>>,
+    port: Port,
     /// The promise of the shutdown under way, the same for every caller.
     ending: RefCell<Option<ObjectRef<false>>>,
     /// The secret the verifier in use was made with.
@@ -83,15 +82,18 @@ impl WebSocketService {
             dispatch,
             parsed: RefCell::new(parsed),
             attachment: RefCell::default(),
-            keep_alive: RefCell::default(),
+            port: Port::default(),
             ending: RefCell::default(),
             secret: RefCell::default(),
         };
         Ok(Self { inner: Rc::new(inner) })
     }
 
-    /// Attaches to a Node server, before or after it listens. A second call while running is ignored with a log
-    /// line. After `shutdown()` it starts afresh.
+    /// Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
+    /// second call while attached is ignored with a log line. After `shutdown()` it starts afresh.
+    ///
+    /// Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
+    /// until `shutdown()` has ended them.
     /// @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
     #[napi(ts_args_type = "server: HttpServer | HttpsServer")]
     pub fn initialize(&self, env: Env, server: Unknown<'_>) -> Result<()> {
@@ -103,14 +105,17 @@ impl WebSocketService {
         self.inner.logged(|| self.inner.initialize(&env, &server))
     }
 
-    /// Opens an own port, instead of attaching to a server or beside that. Answers `GET /health` for load balancers; `tls`
-    /// is served by rustls. Resolves when it accepts connections. Keeps the process alive until `shutdown()`.
-    /// Rejects with a `TypeError`, code `ERR_INVALID_ARGUMENT`, for options that are none; with `EADDRINUSE` and the like
-    /// for what the system refuses; with `ERR_ALREADY_RUNNING` if the service listens already.
-    #[napi(
-        ts_args_type = "options: { port: number; host?: string; tls?: { cert: string | Buffer; key: string | Buffer } }",
-        ts_return_type = "Promise<{ port: number; host: string }>"
-    )]
+    /// Opens a port of the service's own, beside an attached server or instead of one; `tls` makes it `wss:`. Resolves
+    /// when it accepts connections. The port answers `GET /health`, and keeps the process alive until `shutdown()`.
+    /// JWT_SECRET is read here and when an attached server hands a connection over. One port at a time.
+    ///
+    /// Rejects with the code
+    /// - `ERR_ALREADY_RUNNING`: there is a port already, or the service is stopping
+    /// - `ERR_INVALID_ARGUMENT`: an option is missing or wrong; the message names it
+    /// - `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+    /// - `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `ENOTFOUND`: as `net.Server` does
+    /// - `ERR_LISTEN_FAILED`: anything else, such as a `shutdown()` that came first
+    #[napi(ts_args_type = "options: ListenOptions", ts_return_type = "Promise<ListenAddress>")]
     pub fn listen<'env>(&self, env: &'env Env, options: Unknown<'_>) -> Result<Object<'env>> {
         self.inner.logged(|| Inner::listen(&self.inner, env, &options))
     }
@@ -300,15 +305,15 @@ impl WebSocketService {
 
 impl Inner {
     fn initialize(self: &Rc<Self>, env: &Env, server: &Object<'_>) -> Result<()> {
-        let is_attached = self.attachment.borrow().is_some();
-        match self.core.state() {
-            LifecycleState::Stopped => self.start(env)?,
-            // It listens on a port of its own; a server may come beside that.
-            LifecycleState::Running if !is_attached => {}
-            LifecycleState::Running | LifecycleState::Stopping => {
-                tracing::warn!("initialize() was called again and ignored: the service is running");
-                return Ok(());
-            }
+        let is_running = self.core.state() != LifecycleState::Stopped;
+        // With nothing but a port of its own, it has still no server.
+        let has_only_port = self.core.state() == LifecycleState::Running && self.attachment.borrow().is_none();
+        if is_running && !has_only_port {
+            tracing::warn!("initialize() was called again and ignored: the service is running");
+            return Ok(());
+        }
+        if !is_running {
+            self.start(env)?;
         }
         match Attachment::new(env, server, self.clone()) {
             Ok(attachment) => {
@@ -316,7 +321,9 @@ impl Inner {
                 Ok(())
             }
             Err(failure) => {
-                self.core.stop();
+                if !is_running {
+                    self.core.stop();
+                }
                 Err(failure)
             }
         }
@@ -331,54 +338,95 @@ impl Inner {
     }
 
     fn listen<'env>(self: &Rc<Self>, env: &'env Env, options: &Unknown<'_>) -> Result<Object<'env>> {
-        let (deferred, promise) =
-            env.create_deferred::<ListenAddress, Box<dyn FnOnce(Env) -> Result<ListenAddress>>>()?;
-        let prepared = listen::parse(env, options).and_then(|options| {
-            let is_first = self.core.state() == LifecycleState::Stopped;
-            if is_first {
-                self.start(env)?;
+        static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+        type Outcome = Box<dyn FnOnce(Env) -> Result<ListenAddress>>;
+        let (deferred, promise) = env.create_deferred::<ListenAddress, Outcome>()?;
+        let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+        let request = listen::parse(options)?.and_then(|request| {
+            if self.core.state() == LifecycleState::Stopping {
+                return Err(Error::new(ErrorKind::AlreadyRunning, "the service is stopping"));
             }
-            Ok((options, is_first))
+            // What is certain to fail shall not take a port first.
+            self.parsed.borrow().token_rules(self.environment_secret(env)).and_then(TokenVerifier::new)?;
+            self.port.open(attempt)?;
+            Ok(request)
         });
-        let (options, is_first) = match prepared {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                deferred.resolve(Box::new(move |_| Err(failure)));
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                deferred.resolve(Box::new(move |env| Err(exception(env, &error))));
                 return Ok(promise);
             }
         };
-        let (keep_alive, _) = env.create_deferred::<(), KeepAlive>()?;
-        let (core, dispatch) = (self.core.clone(), self.dispatch.clone());
         let handle = InnerHandle::new(self.clone());
-        // A name may take its time to be looked up, and Node's thread has none.
-        let looking_up = std::thread::Builder::new().name("carillon-listen".into()).spawn(move || {
-            let bound =
-                tracing::dispatcher::with_default(&dispatch, || core.listen(&options.host, options.port, options.tls));
-            deferred.resolve(Box::new(move |env| match bound {
-                Ok(address) => {
-                    if let Some(inner) = handle.get() {
-                        *inner.keep_alive.borrow_mut() = Some(keep_alive);
-                    }
-                    Ok(ListenAddress { port: u32::from(address.port()), host: address.ip().to_string() })
-                }
-                Err(error) => {
-                    keep_alive.resolve(|_| Ok(()));
-                    if let Some(inner) = handle.get().filter(|_| is_first) {
-                        // Started for this port alone.
-                        inner.core.shutdown(|| {});
-                    }
-                    Err(exception(env, &error))
-                }
+        let tls = request.tls.clone();
+        let settle = move |bound| {
+            deferred.resolve(Box::new(move |env| match handle.get() {
+                Some(inner) => inner.logged(|| inner.serve(&env, attempt, bound, tls)),
+                None => Err(exception(env, &Error::new(ErrorKind::Internal, "a port was opened on another thread"))),
             }));
-        });
-        looking_up.map(drop).map_err(|cause| {
-            let error = Error::new(ErrorKind::Internal, "a thread could not be started").caused_by(cause);
-            exception(*env, &error)
-        })?;
+        };
+        if let Err(error) = listen::bind_elsewhere(&request, settle) {
+            self.port.close();
+            return Err(exception(*env, &error));
+        }
         Ok(promise)
     }
 
+    /// The port is ours, or will not be.
+    fn serve(
+        self: &Rc<Self>,
+        env: &Env,
+        attempt: u64,
+        bound: std::result::Result<TcpListener, Error>,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> Result<ListenAddress> {
+        if !self.port.is_opening(attempt) {
+            let error = Error::new(ErrorKind::ListenFailed, "the service was shut down before it listened");
+            return Err(exception(*env, &error));
+        }
+        let opened = bound.map_err(|error| exception(*env, &error)).and_then(|port| {
+            let address = port.local_addr().map_err(|cause| {
+                let error = Error::new(ErrorKind::ListenFailed, "the port has no address").caused_by(cause);
+                exception(*env, &error)
+            })?;
+            let keep_alive = listen::keep_alive(env, self.clone())?;
+            let was_stopped = self.core.state() == LifecycleState::Stopped;
+            if was_stopped {
+                self.start(env)?;
+            }
+            if let Err(error) = self.core.listen(port, tls) {
+                if was_stopped {
+                    self.core.stop();
+                }
+                return Err(exception(*env, &error));
+            }
+            Ok((keep_alive, address))
+        });
+        match opened {
+            Ok((keep_alive, address)) => {
+                self.port.opened(keep_alive);
+                Ok(ListenAddress { port: u32::from(address.port()), host: address.ip().to_string() })
+            }
+            Err(failure) => {
+                self.port.close();
+                Err(failure)
+            }
+        }
+    }
+
+    fn environment_secret(&self, env: &Env) -> Option<String> {
+        match self.parsed.borrow().key {
+            KeySource::Environment => {
+                values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty())
+            }
+            KeySource::Given(_) => None,
+        }
+    }
+
     fn shutdown<'env>(self: &Rc<Self>, env: &'env Env) -> Result<Object<'env>> {
+        // From here on the promise keeps the process alive, not the port.
+        self.port.close();
         if let Some(ending) = &*self.ending.borrow() {
             return ending.get_value(env);
         }
@@ -389,9 +437,6 @@ impl Inner {
         self.core.shutdown(move || {
             deferred.resolve(Box::new(move |env| {
                 let Some(inner) = handle.get() else { return Ok(()) };
-                if let Some(keep_alive) = inner.keep_alive.take() {
-                    keep_alive.resolve(|_| Ok(()));
-                }
                 match inner.attachment.take() {
                     Some(attachment) => attachment.detach(&env),
                     None => Ok(()),
@@ -403,13 +448,8 @@ impl Inner {
 
     /// The verifier for the key the options name, or for JWT_SECRET as it is now.
     fn verifier(&self, env: &Env) -> Result<Arc<TokenVerifier>> {
+        let secret = self.environment_secret(env);
         let parsed = self.parsed.borrow();
-        let secret = match parsed.key {
-            KeySource::Environment => {
-                values::environment_variable(env, "JWT_SECRET").filter(|secret| !secret.is_empty())
-            }
-            KeySource::Given(_) => None,
-        };
         let verifier =
             parsed.token_rules(secret.clone()).and_then(TokenVerifier::new).map_err(|error| exception(*env, &error))?;
         *self.secret.borrow_mut() = secret;
@@ -493,8 +533,8 @@ impl InnerHandle {
         Self(Some(inner), std::thread::current().id())
     }
 
-    fn get(&self) -> Option<&Inner> {
-        self.0.as_deref().filter(|_| self.1 == std::thread::current().id())
+    fn get(&self) -> Option<&Rc<Inner>> {
+        self.0.as_ref().filter(|_| self.1 == std::thread::current().id())
     }
 }
 

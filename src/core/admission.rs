@@ -24,7 +24,7 @@ use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 
-/// How long a refused peer may take to read why.
+/// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counts the connections of all services of the process.
@@ -311,7 +311,7 @@ impl Shard {
 
 /// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
 async fn write_last(transport: &Transport, mut rest: &[u8]) -> std::io::Result<()> {
-    while !rest.is_empty() || !transport.is_flushed() {
+    while !rest.is_empty() {
         std::future::poll_fn(|cx| transport.poll_writable(cx)).await?;
         match transport.try_write(&[std::io::IoSlice::new(rest)]) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),

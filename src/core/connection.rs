@@ -154,9 +154,9 @@ impl Connection {
             return;
         }
         match outbox.flush(deflaters, |parts| self.transport.try_write(parts)) {
-            Ok(Flushed::Everything) if self.transport.is_flushed() => self.owed.set(0),
+            Ok(Flushed::Everything) => self.owed.set(0),
             // The task waits for room, and finds a failed write again and ends the connection.
-            Ok(Flushed::Everything | Flushed::Blocked) | Err(_) => {
+            Ok(Flushed::Blocked) | Err(_) => {
                 self.is_blocked.set(true);
                 self.wake();
             }
@@ -260,7 +260,7 @@ impl ConnectionTask {
         if matches!(&*connection.state.borrow(), State::Cut) {
             return Poll::Ready(Ending::Lost);
         }
-        while connection.outbox.borrow().is_due() || !connection.transport.is_flushed() {
+        while connection.outbox.borrow().is_due() {
             match connection.transport.poll_writable(cx) {
                 Poll::Pending => {
                     connection.is_blocked.set(true);

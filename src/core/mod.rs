@@ -1,7 +1,7 @@
 //! Users, topics, connections and the threads that own them.
 //!
 //! Reading order: `websocket_service` (the whole), `shard` (one thread), `connection` (one peer), then the shard's
-//! doings: `admission`, `dialogue`, `fan_out`, `departure`. `connection_manager`, `subscription_manager` and
+//! doings: `reception`, `admission`, `dialogue`, `fan_out`, `departure`. `connection_manager`, `subscription_manager` and
 //! `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
@@ -20,7 +20,7 @@ pub mod message_handler;
 pub mod operation_queue_manager;
 pub mod outbox;
 pub mod outgoing;
-mod own_port;
+mod reception;
 pub mod service_options;
 pub mod shard;
 pub mod subscription_manager;

@@ -1,7 +1,7 @@
 //! A thread and all it owns: connections, their topic index, buffers, timers. Commands come in, events go out.
 //!
 //! Everything here runs on the shard's own thread, in one tokio current-thread runtime; others hold a
-//! [`ShardHandle`]. The shard's further methods are in `admission` (how connections come), `dialogue` (what
+//! [`ShardHandle`]. The shard's further methods are in `reception` and `admission` (how connections come), `dialogue` (what
 //! peers say), `fan_out` (what is sent to many) and `departure` (how connections go).
 
 use std::cell::{Cell, RefCell};
@@ -23,13 +23,13 @@ use crate::core::connection::Connection;
 use crate::core::containment::contain;
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
-use crate::core::own_port::OwnPort;
 use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
 use crate::core::websocket_service::Shared;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
+use crate::transport::listener::Newcomer;
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -50,10 +50,10 @@ pub enum Command {
     ClearBuffers,
     /// Write what was published, say goodbye, end when everybody has gone or at the deadline.
     Drain { deadline: Instant },
-    /// Accept connections of an own port.
-    Listen(Box<OwnPort>),
     /// The runtime configuration has changed.
     Reconfigure(RuntimeValues),
+    /// A connection of the own port.
+    Receive(Newcomer),
 }
 
 /// What others hold of a shard. Dropping it without a [`Command::Drain`] ends the shard at once.
@@ -183,10 +183,10 @@ impl Shard {
             }
             Command::ClearBuffers => self.clear_buffers(),
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
-            Command::Listen(port) => {
-                tokio::task::spawn_local(self.clone().accept_from(*port));
-            }
             Command::Reconfigure(values) => self.reconfigure(values),
+            Command::Receive(newcomer) => {
+                tokio::task::spawn_local(self.clone().receive(newcomer));
+            }
         }
     }
 

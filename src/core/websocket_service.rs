@@ -5,14 +5,12 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio_rustls::rustls::ServerConfig;
 use tracing::{Dispatch, info, warn};
 
 use crate::config::{RuntimeConfig, RuntimeValues};
@@ -23,13 +21,12 @@ use crate::core::containment::ContainedHost;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
-use crate::core::own_port::OwnPort;
 use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
-use crate::transport::listener;
+use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
 use crate::utils::LruCache;
@@ -74,7 +71,8 @@ struct Run {
     shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
     next_shard: AtomicUsize,
-    has_own_port: AtomicBool,
+    /// The own port, if there is one. Locked by the application's thread, and by the last owner of the run.
+    listener: Mutex<Option<Listener>>,
 }
 
 /// Counts for `getStats()` that are not in the statistics.
@@ -175,42 +173,12 @@ impl WebSocketService {
             shared,
             shards,
             next_shard: AtomicUsize::new(0),
-            has_own_port: AtomicBool::new(false),
+            listener: Mutex::default(),
         }));
         drop(life);
         info!(threads, "service started");
         self.tell_state(LifecycleState::Running);
         Ok(())
-    }
-
-    /// Opens a port of our own beside whatever else brings connections. Blocks while the host's name is looked up.
-    ///
-    /// # Errors
-    /// `ERR_ALREADY_RUNNING` if there is one already, `ERR_LISTEN_FAILED` caused by what the system says.
-    pub fn listen(&self, host: &str, port: u16, tls: Option<Arc<ServerConfig>>) -> Result<SocketAddr> {
-        let Some(run) = self.running() else {
-            return Err(Error::new(ErrorKind::Internal, "the service is not running"));
-        };
-        if run.has_own_port.swap(true, Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::AlreadyRunning, "the service is listening already"));
-        }
-        let bound = listener::bind(host, port, run.shards.len()).and_then(|listeners| {
-            let address = listeners.first().map(TcpListener::local_addr).transpose()?;
-            Ok((listeners, address.ok_or(io::ErrorKind::AddrNotAvailable)?))
-        });
-        let (listeners, address) = match bound {
-            Ok(bound) => bound,
-            Err(cause) => {
-                run.has_own_port.store(false, Ordering::Relaxed);
-                let message = format!("cannot listen on {host}:{port}");
-                return Err(Error::new(ErrorKind::ListenFailed, message).caused_by(cause));
-            }
-        };
-        for (shard, listener) in run.shards.iter().zip(listeners) {
-            shard.send(Command::Listen(Box::new(OwnPort { listener, tls: tls.clone() })));
-        }
-        info!(%address, "listening");
-        Ok(address)
     }
 
     /// Tokens are checked with this from now on.
@@ -223,11 +191,31 @@ impl WebSocketService {
     /// Hands a socket that asks for an upgrade to a shard. It is dropped, and so closed, if the service is not running.
     pub fn accept(&self, arrival: Arrival) {
         if let Some(run) = self.run() {
-            let turn = run.next_shard.fetch_add(1, Ordering::Relaxed);
-            if let Some(shard) = run.shards.get(turn % run.shards.len()) {
-                shard.send(Command::Accept(Box::new(arrival)));
-            }
+            run.deal(Command::Accept(Box::new(arrival)));
         }
+    }
+
+    /// Serves a port that was bound, until the run ends. One at a time.
+    pub fn listen(&self, port: TcpListener, tls: Option<Arc<rustls::ServerConfig>>) -> Result<()> {
+        let Some(run) = self.running() else {
+            return Err(Error::new(ErrorKind::ListenFailed, "the service does not run"));
+        };
+        let mut listener = run.listener();
+        if listener.is_some() {
+            return Err(Error::new(ErrorKind::AlreadyRunning, "the service has a port already"));
+        }
+        let is_encrypted = tls.is_some();
+        let dealer = Arc::downgrade(&run);
+        let started = Listener::start(port, tls, run.shared.dispatch.clone(), move |newcomer| {
+            if let Some(run) = dealer.upgrade() {
+                run.deal(Command::Receive(newcomer));
+            }
+        });
+        let started = started
+            .map_err(|cause| Error::new(ErrorKind::ListenFailed, "the port cannot be served").caused_by(cause))?;
+        *listener = Some(started);
+        info!(is_encrypted, "listening");
+        Ok(())
     }
 
     /// Ends the run: everything published is written, everybody is told and closed with 1001, and whoever has not
@@ -243,6 +231,7 @@ impl WebSocketService {
                 return done();
             }
         };
+        run.close_port();
         let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
         run.order(|| Command::Drain { deadline });
         let service = self.clone();
@@ -275,6 +264,7 @@ impl WebSocketService {
             Life::Running(run) => (run, None),
             Life::Stopping(run, waiter) => (run, waiter),
         };
+        run.close_port();
         let now = Instant::now();
         run.order(|| Command::Drain { deadline: now });
         run.join();
@@ -490,6 +480,24 @@ impl WebSocketService {
 }
 
 impl Run {
+    /// To the next shard in turn.
+    fn deal(&self, command: Command) {
+        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
+        if let Some(shard) = self.shards.get(turn % self.shards.len()) {
+            shard.send(command);
+        }
+    }
+
+    /// Whoever connects from now on is refused by the system.
+    fn close_port(&self) {
+        let listener = self.listener().take();
+        drop(listener);
+    }
+
+    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn order(&self, command: impl Fn() -> Command) {
         for shard in &self.shards {
             // A shard that has ended has nothing left to do.

@@ -74,8 +74,33 @@ impl Assembler {
     /// What follows a `Break` is ignored.
     ///
     /// # Errors
-    /// The reason to close the connection with; nothing more may be pushed then.
+    /// The reason to close the connection with; nothing is kept, and nothing more may be pushed then.
     pub fn push(
+        &mut self,
+        input: &mut [u8],
+        limits: &Limits,
+        inflater: &mut Inflater,
+        sink: Sink<'_>,
+    ) -> Result<(), CloseReason> {
+        let result = self.take_in(input, limits, inflater, sink);
+        if result.is_err() {
+            // The connection may linger until its peer has heard of it.
+            self.partial = None;
+        }
+        result
+    }
+
+    /// Bytes of heap in use.
+    pub fn heap_bytes(&self) -> usize {
+        self.partial.as_deref().map_or(0, |partial| {
+            size_of::<Partial>()
+                + partial.head.capacity()
+                + partial.control.capacity()
+                + partial.message.as_ref().map_or(0, |message| message.data.capacity())
+        })
+    }
+
+    fn take_in(
         &mut self,
         mut input: &mut [u8],
         limits: &Limits,
@@ -114,16 +139,6 @@ impl Assembler {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of heap in use.
-    pub fn heap_bytes(&self) -> usize {
-        self.partial.as_deref().map_or(0, |partial| {
-            size_of::<Partial>()
-                + partial.head.capacity()
-                + partial.control.capacity()
-                + partial.message.as_ref().map_or(0, |message| message.data.capacity())
-        })
     }
 
     /// The next head and what follows it; `None` if it is not all there, and then the bytes are kept.
@@ -254,8 +269,9 @@ fn check_order(head: &Head, unfinished: Option<&Unfinished>, limits: &Limits) ->
     if fragments >= limits.max_fragments {
         return Err(CloseReason::TooManyFragments);
     }
-    // Deflate makes what it cannot compress longer by a few bytes per block, never by an eighth.
-    let max = if is_compressed { limits.max_message + limits.max_message / 8 + 64 } else { limits.max_message };
+    // What cannot be compressed becomes longer by a few bytes per block; an eighth is far more than any deflater needs.
+    let allowance = if is_compressed { limits.max_message / 8 + 64 } else { 0 };
+    let max = limits.max_message.saturating_add(allowance);
     if (before as u64).saturating_add(head.length) > max as u64 {
         return Err(CloseReason::MessageTooBig);
     }
@@ -302,5 +318,7 @@ fn parse_close(payload: &[u8]) -> Result<Option<PeerClose<'_>>, CloseReason> {
     Ok(Some(PeerClose { code, reason }))
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

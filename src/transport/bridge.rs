@@ -69,6 +69,8 @@ enum Peer {
     #[default]
     Sending,
     Ended,
+    /// Gone after it had ended.
+    Closed,
     Gone,
 }
 
@@ -101,7 +103,8 @@ impl Pipe {
             return true;
         }
         state.inbound.extend(bytes);
-        state.is_paused = state.inbound.len() >= MAX_INBOUND;
+        // Bytes that come in spite of a pause do not end it: whoever paused still waits to be resumed.
+        state.is_paused |= state.inbound.len() >= MAX_INBOUND;
         wake(&mut state.reader);
         !state.is_paused
     }
@@ -148,10 +151,12 @@ impl Pipe {
 
     fn peer_is(&self, peer: Peer) {
         let mut state = self.lock();
-        if state.peer != Peer::Gone {
-            state.peer = peer;
-        }
-        if peer == Peer::Gone {
+        state.peer = match (state.peer, peer) {
+            (Peer::Ended | Peer::Closed, Peer::Gone) => Peer::Closed,
+            (Peer::Closed | Peer::Gone, _) => state.peer,
+            (Peer::Sending | Peer::Ended, peer) => peer,
+        };
+        if state.is_dead() {
             state.outbound = Vec::new();
         }
         wake(&mut state.reader);
@@ -193,7 +198,7 @@ impl Bridge {
             return Poll::Ready(Ok(count));
         }
         match state.peer {
-            Peer::Ended => Poll::Ready(Ok(0)),
+            Peer::Ended | Peer::Closed => Poll::Ready(Ok(0)),
             Peer::Gone => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             Peer::Sending => {
                 remember(&mut state.reader, cx.waker());
@@ -277,7 +282,7 @@ impl Drop for Bridge {
 impl State {
     /// Whatever is written goes nowhere.
     fn is_dead(&self) -> bool {
-        self.peer == Peer::Gone || self.shard == ShardEnd::Gone
+        matches!(self.peer, Peer::Closed | Peer::Gone) || self.shard == ShardEnd::Gone
     }
 
     fn room(&self) -> usize {
@@ -377,6 +382,7 @@ mod tests {
         assert_eq!(ends.signals.take(), 0);
         assert!(matches!(ends.read(MAX_INBOUND / 2), Poll::Ready(Ok(_))));
         assert_eq!(ends.signals.take(), 1);
+        assert!(!ends.pipe.receive(b"read before the pause"));
         assert!(ends.pipe.take_work().resume);
         assert!(!ends.pipe.take_work().resume);
     }
@@ -431,6 +437,15 @@ mod tests {
         );
         assert!(ends.is_writable());
         assert_eq!(ends.write(b"x").map_err(|failure| failure.kind()), Err(io::ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn a_socket_that_closes_after_its_end_has_ended_all_the_same() {
+        let ends = ends();
+        ends.pipe.peer_ended();
+        ends.pipe.peer_gone();
+        assert!(matches!(ends.read(1), Poll::Ready(Ok(bytes)) if bytes.is_empty()));
+        assert!(ends.write(b"x").is_err());
     }
 
     #[test]

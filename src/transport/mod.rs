@@ -14,37 +14,40 @@ pub mod handshake;
 pub mod head_reader;
 pub mod host;
 pub mod listener;
+pub mod plain_request;
 pub mod prepared;
 #[cfg(unix)]
+pub mod socket;
+#[cfg(not(unix))]
+#[path = "stream.rs"]
 pub mod socket;
 pub mod tls;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bridge::Bridge;
-#[cfg(unix)]
-use socket::Socket;
-use tls::TlsSocket;
+use socket::{Descriptor, Socket};
+use tls::Tls;
 
 /// What carries the bytes of one connection. Used by the thread of its shard alone.
 pub enum Transport {
     /// A byte pipe to Node, which has the socket.
     Bridge(Bridge),
     /// A descriptor taken over from Node, or accepted by ourselves.
-    #[cfg(unix)]
     Socket(Socket),
-    /// A socket of an own port, encrypted.
-    Tls(Box<TlsSocket>),
+    /// A session on a socket accepted by ourselves. Large, and so elsewhere.
+    Tls(Box<Tls>),
 }
 
 /// Something bytes can come from that is not yet bound to a shard's thread.
 pub enum Source {
     Bridge(Bridge),
-    #[cfg(unix)]
-    Descriptor(std::os::fd::OwnedFd),
+    Descriptor(Descriptor),
+    Tls(Descriptor, Arc<rustls::ServerConfig>),
 }
 
 impl Source {
@@ -52,8 +55,7 @@ impl Source {
     pub fn peer_address(&self) -> Option<IpAddr> {
         match self {
             Self::Bridge(_) => None,
-            #[cfg(unix)]
-            Self::Descriptor(descriptor) => {
+            Self::Descriptor(descriptor) | Self::Tls(descriptor, _) => {
                 let address = socket2::SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
                 Some(address.ip().to_canonical())
             }
@@ -66,86 +68,71 @@ impl Transport {
     pub fn bind(source: Source) -> io::Result<Self> {
         match source {
             Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
-            #[cfg(unix)]
             Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
+            Source::Tls(descriptor, config) => Ok(Self::Tls(Box::new(Tls::new(Socket::bind(descriptor)?, config)?))),
         }
     }
 
     /// Reads what is there; 0 is the end of the stream. After `Pending` the task is woken by the next bytes.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.poll_read(cx, buffer),
             Self::Bridge(bridge) => bridge.poll_read(cx, buffer),
-            Self::Tls(socket) => socket.poll_read(cx, buffer),
+            Self::Socket(socket) => socket.poll_read(cx, buffer),
+            Self::Tls(tls) => tls.poll_read(cx, buffer),
         }
     }
 
     /// Ready when a write may succeed. After `Pending` the task is woken by room.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.poll_writable(cx),
             Self::Bridge(bridge) => bridge.poll_writable(cx),
-            Self::Tls(socket) => socket.poll_writable(cx),
+            Self::Socket(socket) => socket.poll_writable(cx),
+            Self::Tls(tls) => tls.poll_writable(cx),
         }
     }
 
     /// Writes as much as fits, without waiting; `WouldBlock` if nothing does.
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.try_write(parts),
             Self::Bridge(bridge) => bridge.try_write(parts),
-            Self::Tls(socket) => socket.try_write(parts),
+            Self::Socket(socket) => socket.try_write(parts),
+            Self::Tls(tls) => tls.try_write(parts),
         }
     }
 
     /// How long bytes were held up on our side at the most, since this was last asked.
     pub fn longest_stall(&self) -> Duration {
         match self {
-            #[cfg(unix)]
-            Self::Socket(_) => Duration::ZERO,
-            Self::Tls(_) => Duration::ZERO,
             Self::Bridge(bridge) => bridge.longest_stall(),
-        }
-    }
-
-    /// Whether everything written has left for the system. If not, the task has to poll for writability until it has.
-    pub fn is_flushed(&self) -> bool {
-        match self {
-            Self::Tls(socket) => socket.is_flushed(),
-            Self::Bridge(_) => true,
-            #[cfg(unix)]
-            Self::Socket(_) => true,
+            Self::Socket(_) | Self::Tls(_) => Duration::ZERO,
         }
     }
 
     /// Tells the peer that nothing more will come; its own bytes can still be read.
     pub fn shutdown_write(&self) {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.shutdown_write(),
             Self::Bridge(bridge) => bridge.shutdown_write(),
-            Self::Tls(socket) => socket.shutdown_write(),
+            Self::Socket(socket) => socket.shutdown_write(),
+            Self::Tls(tls) => tls.shutdown_write(),
         }
     }
 
     /// Makes the coming close abortive: the peer sees a reset and nothing lingers in the system.
     pub fn abort(&self) {
         match self {
-            #[cfg(unix)]
-            Self::Socket(socket) => socket.abort(),
             Self::Bridge(bridge) => bridge.abort(),
-            // A TLS session has no use for a reset.
-            Self::Tls(_) => {}
+            Self::Socket(socket) => socket.abort(),
+            Self::Tls(tls) => tls.abort(),
         }
     }
 }
 
-#[cfg(unix)]
-impl From<std::net::TcpStream> for Source {
-    fn from(stream: std::net::TcpStream) -> Self {
-        Self::Descriptor(stream.into())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_connection_pays_for_no_other_kind() {
+        assert!(size_of::<Transport>() <= size_of::<Socket>() + 8);
     }
 }

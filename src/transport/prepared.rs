@@ -135,7 +135,7 @@ impl Prepared {
     }
 
     fn compress(&self, class: WindowClass, deflaters: &mut Deflaters) -> Box<[u8]> {
-        let payload = deflaters.deflate(class, self.payload());
+        let Some(payload) = deflaters.deflate(class, self.payload()) else { return self.plain.clone() };
         let opcode = if self.content == Content::Binary { Data::Binary } else { Data::Text };
         let header = FrameHeader { opcode: OpCode::Data(opcode), rsv1: true, ..FrameHeader::default() };
         let mut frame = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
@@ -227,6 +227,48 @@ mod tests {
         let message = Prepared::concat(b"[", parts.iter().copied(), b',', b"]");
         assert_eq!(message.payload(), b"[1,,33]");
         assert_eq!(Prepared::concat(b"[", std::iter::empty(), b',', b"]").payload(), b"[]");
+    }
+
+    #[test]
+    fn a_message_is_one_buffer_of_its_exact_size_until_it_is_compressed() {
+        assert!(size_of::<Prepared>() <= 40 && size_of::<Encoding>() <= 2);
+        let part = vec![b'x'; 1000];
+        let message = Prepared::concat(b"[", [part.as_slice(); 3].into_iter(), b',', b"]");
+        assert_eq!(message.heap_bytes(), 4 + 3004);
+        let mut deflaters = Deflaters::default();
+        let compressed = message.frame(encoding(10), 0, &mut deflaters).len();
+        assert_eq!(message.encoded_len(encoding(10)), compressed);
+        assert_eq!(message.encoded_len(encoding(11)), 3008, "not made yet");
+        assert_eq!(message.heap_bytes(), 3008 + compressed + size_of::<Compressed>());
+    }
+
+    #[test]
+    fn the_threshold_is_the_first_length_to_be_compressed() {
+        let mut deflaters = Deflaters::default();
+        for (length, first) in [(1023, 0x81), (1024, 0xc1)] {
+            let message = Prepared::text(vec![b'x'; length]);
+            assert_eq!(message.frame(encoding(10), 1024, &mut deflaters).first(), Some(&first), "{length}");
+            assert_eq!(message.frame(Encoding::Plain, 1024, &mut deflaters).first(), Some(&0x81));
+        }
+        let message = Prepared::binary(&[0; 1024]);
+        assert_eq!(message.frame(encoding(10), 1024, &mut deflaters).first(), Some(&0xc2));
+        for message in
+            [Prepared::pong(&[0; 125]), Prepared::close(1000, &"x".repeat(123)), Prepared::raw(vec![0; 2000])]
+        {
+            let plain = message.frame(Encoding::Plain, 0, &mut deflaters).to_vec();
+            assert_eq!(message.frame(encoding(10), 0, &mut deflaters), plain);
+        }
+    }
+
+    #[test]
+    fn shards_that_need_a_message_at_once_share_one_compression() {
+        let message = Prepared::text(b"{\"n\":1},".repeat(5000));
+        let frames: Vec<usize> = std::thread::scope(|scope| {
+            let shard = || message.frame(encoding(10), 1024, &mut Deflaters::default()).as_ptr().addr();
+            let shards: Vec<_> = (0..4).map(|_| scope.spawn(shard)).collect();
+            shards.into_iter().map(|shard| shard.join().expect("no panic")).collect()
+        });
+        assert!(frames.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
     #[test]

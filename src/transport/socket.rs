@@ -21,10 +21,13 @@ const SEND_FLAGS: i32 = 0x4000;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 const SEND_FLAGS: i32 = 0;
 
+/// A connected socket that no runtime knows yet.
+pub type Descriptor = OwnedFd;
+
 pub struct Socket(AsyncFd<socket2::Socket>);
 
 impl Socket {
-    pub fn bind(descriptor: OwnedFd) -> io::Result<Self> {
+    pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
         let socket = socket2::Socket::from(descriptor);
         socket.set_nonblocking(true)?;
         // Neither applies to a Unix socket; a peer that is gone already shows at the first read.
@@ -58,6 +61,23 @@ impl Socket {
                 Err(_would_block) => {}
             }
         }
+    }
+
+    /// Ready when a read may succeed.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(cx).map_ok(|_guard| ())
+    }
+
+    /// Reads without waiting; `WouldBlock` if nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_io(Interest::READABLE, |mut socket| {
+            loop {
+                match socket.read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => return result,
+                }
+            }
+        })
     }
 
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,104 +1,182 @@
-//! TLS of the own port, by rustls, on its shard's runtime.
+//! TLS over a socket of our own, for the own port. A taken-over TLS connection stays with Node, see `bridge`.
 //!
-//! Owns the descriptor and the session. Boxed by `Transport`, so that a plain connection does not pay for it.
+//! Owns the session and the socket under it. Behaves like the socket: the handshake happens inside the first reads.
+//! Every call comes from the shard's thread.
 
-use std::cell::RefCell;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::server::TlsStream;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection};
 
-use crate::error::{Error, ErrorKind};
+use super::socket::Socket;
 
-pub struct TlsSocket {
-    stream: RefCell<TlsStream<TcpStream>>,
+/// Encrypted bytes that may wait for the socket before a write has to.
+const MAX_UNSENT: usize = 64 * 1024;
+
+/// What a certificate or key in PEM is not.
+#[derive(Debug)]
+pub enum TlsFault {
+    Certificate(Box<dyn std::error::Error + Send + Sync>),
+    Key(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Reads a certificate chain and its key, both PEM.
-///
-/// # Errors
-/// `ERR_INVALID_ARGUMENT`, naming what is wrong.
-pub fn config(certificates: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, Error> {
-    let wrong = |what: &'static str| Error::new(ErrorKind::InvalidArgument, what);
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(|cause| {
-            wrong("The argument \"options.tls.cert\" is not a certificate in PEM format").caused_by(cause)
-        })?;
+/// What sessions are made with; shared by all of a listener.
+pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsFault> {
+    let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|fault| TlsFault::Certificate(fault.into()))?;
     if chain.is_empty() {
-        return Err(wrong("The argument \"options.tls.cert\" holds no certificate in PEM format"));
+        return Err(TlsFault::Certificate("there is no certificate in it".into()));
     }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|cause| {
-        wrong("The argument \"options.tls.key\" is not a private key in PEM format").caused_by(cause)
-    })?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| TlsFault::Key(fault.into()))?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|cause| {
-            wrong("The arguments \"options.tls.cert\" and \"options.tls.key\" do not fit").caused_by(cause)
-        })?;
+        .map_err(|fault| TlsFault::Key(fault.into()))?;
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(|fault| match fault {
+        rustls::Error::InvalidCertificate(_) => TlsFault::Certificate(fault.into()),
+        fault => TlsFault::Key(fault.into()),
+    })?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-impl TlsSocket {
-    /// The server's side of the TLS handshake.
-    pub async fn accept(socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let stream = TlsAcceptor::from(config).accept(socket).await?;
-        Ok(Self { stream: RefCell::new(stream) })
+pub struct Tls {
+    session: RefCell<ServerConnection>,
+    socket: Socket,
+    /// The task that reads, which also sends what the socket had no room for.
+    task: RefCell<Option<Waker>>,
+    /// Whether the socket's own end follows when everything has been sent.
+    is_ending: Cell<bool>,
+}
+
+impl Tls {
+    pub fn new(socket: Socket, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
+        session.set_buffer_limit(Some(MAX_UNSENT));
+        Ok(Self { session: RefCell::new(session), socket, task: RefCell::default(), is_ending: Cell::new(false) })
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        match Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, &mut buffer) {
-            // A peer that ends without TLS's own goodbye has ended all the same: WebSocket has its own.
-            Poll::Ready(Err(failure)) if failure.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
-            result => result.map_ok(|()| buffer.filled().len()),
+        self.remember(cx.waker());
+        let mut session = self.session.borrow_mut();
+        loop {
+            // What the handshake or a key update has to say comes first; a full socket must not keep us from reading.
+            if let Poll::Ready(Err(failure)) = self.poll_send(cx, &mut session) {
+                return Poll::Ready(Err(failure));
+            }
+            match session.reader().read(buffer) {
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+            match session.read_tls(&mut Plain(&self.socket)) {
+                Ok(_) => {
+                    if let Err(fault) = session.process_new_packets() {
+                        // The alert says why; whether it arrives is the peer's affair.
+                        let _ = session.write_tls(&mut Plain(&self.socket));
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
+                    }
+                }
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.poll_readable(cx))?;
+                }
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
         }
     }
 
-    /// Ready when what was written before has left the session, so that a write may succeed.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
+        self.poll_send(cx, &mut self.session.borrow_mut())
     }
 
-    /// What is taken may still be in the session: see [`is_flushed`](Self::is_flushed).
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut stream = self.stream.borrow_mut();
-        // Nobody is to be woken: whoever must wait polls for writability.
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut taken = 0;
-        for part in parts {
-            match Pin::new(&mut *stream).poll_write(&mut cx, part) {
-                Poll::Ready(Ok(count)) => {
-                    taken += count;
-                    if count < part.len() {
-                        break;
-                    }
-                }
-                Poll::Ready(Err(failure)) if taken == 0 => return Err(failure),
-                Poll::Pending if taken == 0 => return Err(io::ErrorKind::WouldBlock.into()),
-                Poll::Ready(Err(_)) | Poll::Pending => break,
-            }
+        let mut session = self.session.borrow_mut();
+        if !self.send(&mut session)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let taken = session.writer().write_vectored(parts)?;
+        if !self.send(&mut session)? {
+            self.wake();
+        }
+        if taken == 0 && parts.iter().any(|part| !part.is_empty()) {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(taken)
     }
 
-    /// Whether the session holds nothing that the socket has still to take.
-    pub fn is_flushed(&self) -> bool {
-        !self.stream.borrow().get_ref().1.wants_write()
+    pub fn shutdown_write(&self) {
+        let mut session = self.session.borrow_mut();
+        session.send_close_notify();
+        self.is_ending.set(true);
+        // A failed write is found again by the next read.
+        if !matches!(self.send(&mut session), Ok(true)) {
+            self.wake();
+        }
     }
 
-    pub fn shutdown_write(&self) {
-        // The goodbye goes with what the socket takes now; a peer that does not read is cut by its deadline.
-        let mut cx = Context::from_waker(Waker::noop());
-        let _ = Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(&mut cx);
+    pub fn abort(&self) {
+        self.socket.abort();
+    }
+
+    /// Ready when everything encrypted has been sent.
+    fn poll_send(&self, cx: &mut Context<'_>, session: &mut ServerConnection) -> Poll<io::Result<()>> {
+        while !self.send(session)? {
+            ready!(self.socket.poll_writable(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what the socket takes; whether that was everything.
+    fn send(&self, session: &mut ServerConnection) -> io::Result<bool> {
+        while session.wants_write() {
+            match session.write_tls(&mut Plain(&self.socket)) {
+                Ok(_) => {}
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(failure) => return Err(failure),
+            }
+        }
+        if self.is_ending.replace(false) {
+            self.socket.shutdown_write();
+        }
+        Ok(true)
+    }
+
+    fn remember(&self, waker: &Waker) {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *task = Some(waker.clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// The socket as the session sees it.
+struct Plain<'a>(&'a Socket);
+
+impl Read for Plain<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Plain<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write(parts)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -1,0 +1,73 @@
+//! Answers requests on the own port that ask for no upgrade: the health of the service, and directions to it.
+//!
+//! Pure. Called by the shard that has read the head. The connection is closed after each answer.
+
+use super::handshake::{RequestHead, path_matches};
+
+const HEALTH_PATH: &str = "/health";
+
+/// Whether the service wants connections, as a load balancer asks it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Serving,
+    Stopping,
+}
+
+/// The whole response. `path` is where the WebSocket service is.
+pub fn answer(head: &RequestHead, path: &str, readiness: Readiness) -> Vec<u8> {
+    let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
+    let (status, headers, body) = if is_read && path_matches(&head.target, HEALTH_PATH) {
+        let json = "Content-Type: application/json\r\nCache-Control: no-store\r\n";
+        match readiness {
+            Readiness::Serving => ("200 OK", json, r#"{"status":"healthy"}"#),
+            Readiness::Stopping => ("503 Service Unavailable", json, r#"{"status":"stopping"}"#),
+        }
+    } else if path_matches(&head.target, path) {
+        // RFC 9110 §15.5.22: the answer names the protocol to ask for.
+        ("426 Upgrade Required", "Upgrade: websocket\r\nContent-Type: text/plain\r\n", "Upgrade Required")
+    } else {
+        ("404 Not Found", "Content-Type: text/plain\r\n", "Not Found")
+    };
+    let connection = if status.starts_with("426") { "close, Upgrade" } else { "close" };
+    let length = body.len();
+    let body = if head.method == "HEAD" { "" } else { body };
+    format!("HTTP/1.1 {status}\r\nConnection: {connection}\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: &str, target: &str, readiness: Readiness) -> String {
+        let head = RequestHead { method: method.into(), target: target.into(), headers: Vec::new() };
+        String::from_utf8(answer(&head, "/ws", readiness)).unwrap()
+    }
+
+    #[test]
+    fn tells_load_balancers_how_the_service_is() {
+        let healthy = ask("GET", "/health", Readiness::Serving);
+        assert_eq!(
+            healthy,
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
+             Content-Length: 20\r\n\r\n{\"status\":\"healthy\"}"
+        );
+        assert!(ask("GET", "/health?probe=1", Readiness::Stopping).starts_with("HTTP/1.1 503 "));
+        let head = ask("HEAD", "/health", Readiness::Serving);
+        assert!(healthy.starts_with(&head) && head.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn sends_everybody_else_away() {
+        let upgrade = ask("GET", "/ws?token=x", Readiness::Serving);
+        assert!(
+            upgrade
+                .starts_with("HTTP/1.1 426 Upgrade Required\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n")
+        );
+        for (method, target) in
+            [("GET", "/"), ("GET", "/ws/"), ("POST", "/health"), ("GET", "/healthy"), ("OPTIONS", "*")]
+        {
+            assert!(ask(method, target, Readiness::Serving).starts_with("HTTP/1.1 404 "), "{method} {target}");
+        }
+    }
+}

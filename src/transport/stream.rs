@@ -1,0 +1,66 @@
+//! A TCP connection where sockets are not files (Windows); stands in for `socket` there, with the same methods.
+//!
+//! Owns the connection. Every call comes from the shard's thread.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+/// Probing an idle peer is the heartbeat's work; this is the second line, for a heartbeat set very long.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// A connected socket that no runtime knows yet.
+pub type Descriptor = std::os::windows::io::OwnedSocket;
+
+pub struct Socket(TcpStream);
+
+impl Socket {
+    pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
+        let stream = std::net::TcpStream::from(descriptor);
+        stream.set_nonblocking(true)?;
+        // A peer that is gone already shows at the first read.
+        let _ = stream.set_nodelay(true);
+        let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER);
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
+        TcpStream::from_std(stream).map(Self)
+    }
+
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.0.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.0.poll_read_ready(cx))?,
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    /// Ready when a read may succeed.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(cx)
+    }
+
+    /// Reads without waiting; `WouldBlock` if nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_write_ready(cx)
+    }
+
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(parts)
+    }
+
+    pub fn shutdown_write(&self) {
+        // Fails only when the connection is gone, and then there is nobody to tell.
+        let _ = SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
+    }
+
+    pub fn abort(&self) {
+        let _ = SockRef::from(&self.0).set_linger(Some(Duration::ZERO));
+    }
+}
