@@ -102,8 +102,6 @@ export async function additions(): Promise<void> {
     .once('disconnection', ({ code, reason }) => void (code.toFixed() + reason))
     .on('subscription', ({ billId, subscribed }) => void [billId.toFixed(), subscribed === true])
     .on('slowConsumer', ({ pendingBytes }) => void pendingBytes.toFixed())
-    .on('degradation', ({ level }) => void (level === 'severe'))
-    .on('health', ({ status }) => void (status === 'degraded'))
     .on('stateChange', ({ state }) => void (state === 'stopping'))
     .on('error', (error) => void error.code.toUpperCase())
   service.configure({ jwtSecret: 'another' })
