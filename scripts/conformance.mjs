@@ -154,7 +154,7 @@ function judge(results, expected) {
   if (count !== expected) throw new CommandFailed(`${count} cases ran, and not ${expected}`)
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await main(() => {
     const [mode = 'full'] = process.argv.slice(2)
     if (!Object.hasOwn(MODES, mode)) throw new CommandFailed(`there is ${Object.keys(MODES).join(' and ')}, no ${mode}`)
