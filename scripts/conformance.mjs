@@ -1,5 +1,6 @@
 // `npm run conformance`: the Autobahn suite against examples/echo.rs, all 517 cases in some 10 minutes;
-// `npm run conformance -- quick` leaves out limits and large compressed messages, and takes half a minute.
+// `npm run conformance -- quick` leaves out limits and large compressed messages, and takes half a minute. A second word,
+// `bridge`, runs it over the bridge.
 //
 // The suite has never left Python 2.7: an interpreter is looked for in $PYTHON2, on the path and in pyenv. It is installed
 // once, into the user's cache. Reports are written to target/conformance/.
@@ -39,6 +40,9 @@ const MODES = {
   },
 }
 
+/** What carries the bytes: a socket, or a bridge. */
+const TRANSPORTS = ['plain', 'bridge']
+
 /** Verdicts of the suite that are no fault. NON-STRICT is one: bad UTF-8 must be found at once. */
 const FINE = ['OK', 'INFORMATIONAL']
 
@@ -49,11 +53,11 @@ export function missing() {
 }
 
 /** Runs the suite. Fails if a case failed, or did not run. */
-export async function conformance(mode) {
+export async function conformance(mode, transport = 'plain') {
   const { parts, cases, profile } = MODES[mode]
   await install()
   await run('cargo', ['build', '--locked', '--no-default-features', '--profile', profile, '--example', 'echo'])
-  const server = await startServer(`${ROOT}target/${profile}/examples/echo`)
+  const server = await startServer(`${ROOT}target/${profile}/examples/echo`, transport)
   const results = {}
   try {
     for (const [name, patterns] of Object.entries(parts)) Object.assign(results, await runCases(name, patterns, server.url))
@@ -101,8 +105,8 @@ async function install() {
 }
 
 /** Starts the server on a free port. */
-async function startServer(program) {
-  const child = spawn(program, ['127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'inherit'] })
+async function startServer(program, transport) {
+  const child = spawn(program, ['127.0.0.1:0', transport], { stdio: ['ignore', 'pipe', 'inherit'] })
   const failed = new Promise((_, reject) => {
     child.on('error', reject)
     child.on('exit', (code) => reject(new CommandFailed(`the server ended with ${code}`)))
@@ -156,8 +160,9 @@ function judge(results, expected) {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await main(() => {
-    const [mode = 'full'] = process.argv.slice(2)
+    const [mode = 'full', transport = 'plain'] = process.argv.slice(2)
     if (!Object.hasOwn(MODES, mode)) throw new CommandFailed(`there is ${Object.keys(MODES).join(' and ')}, no ${mode}`)
-    return conformance(mode)
+    if (!TRANSPORTS.includes(transport)) throw new CommandFailed(`there is ${TRANSPORTS.join(' and ')}, no ${transport}`)
+    return conformance(mode, transport)
   })
 }
