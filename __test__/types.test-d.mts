@@ -3,7 +3,7 @@
 
 import type { Server as HttpServer } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
-import { BASE_CONFIG, WebSocketService, webSocketService } from 'carillon'
+import { BASE_CONFIG, WebSocketService, webSocketService, type ListenAddress } from 'carillon'
 
 declare const server: HttpServer
 declare const secureServer: HttpsServer
@@ -102,8 +102,6 @@ export async function additions(): Promise<void> {
     .once('disconnection', ({ code, reason }) => void (code.toFixed() + reason))
     .on('subscription', ({ billId, subscribed }) => void [billId.toFixed(), subscribed === true])
     .on('slowConsumer', ({ pendingBytes }) => void pendingBytes.toFixed())
-    .on('degradation', ({ level }) => void (level === 'severe'))
-    .on('health', ({ status }) => void (status === 'degraded'))
     .on('stateChange', ({ state }) => void (state === 'stopping'))
     .on('error', (error) => void error.code.toUpperCase())
   service.configure({ jwtSecret: 'another' })
@@ -116,6 +114,11 @@ export async function additions(): Promise<void> {
 }
 
 // ── Mistakes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export async function ownPort(service: WebSocketService): Promise<string> {
+  const address: ListenAddress = await service.listen({ port: 0, host: 'localhost', tls: { cert: Buffer.from(''), key: '' } })
+  return `${address.host}:${address.port}`
+}
 
 export function mistakes(service: WebSocketService): void {
   // @ts-expect-error a bill is named by a number
@@ -138,6 +141,8 @@ export function mistakes(service: WebSocketService): void {
   BASE_CONFIG.MAX_PAYLOAD = 1
   // @ts-expect-error the state is read-only
   service.state = 'running'
+  // @ts-expect-error a port is a number
+  void service.listen({ port: '8080' })
   // @ts-expect-error a server is attached to, not a port
   service.initialize(8080)
 }

@@ -2,6 +2,7 @@
 //!
 //! For conformance suites and for reading how the parts of `transport` fit together. Run with
 //! `cargo run --release --no-default-features --example echo -- 127.0.0.1:9001`; prints the address it listens on.
+//! With `bridge` as a second argument every byte goes over a bridge, whose other end is pumped here as Node would.
 //! One thread, one task per connection.
 
 use std::cell::RefCell;
@@ -10,17 +11,21 @@ use std::future::poll_fn;
 use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use carillon::core::outbox::{Flushed, Outbox};
 use carillon::error::CloseReason;
 use carillon::transport::assembler::{Assembler, Limits, Message};
+use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
 use carillon::transport::deflate::{self, Deflaters, Inflater, Negotiated};
 use carillon::transport::handshake::{self, Origins};
 use carillon::transport::head_reader::HeadReader;
 use carillon::transport::prepared::{Encoding, Prepared};
 use carillon::transport::{Source, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 const LIMITS: Limits = Limits { max_message: 64 * 1024 * 1024, max_fragments: u32::MAX };
@@ -31,6 +36,7 @@ const MAX_UNREAD: usize = 1024 * 1024;
 /// What the connections share.
 struct Server {
     policy: handshake::Policy,
+    bridges: bool,
     buffer: RefCell<Vec<u8>>,
     inflater: RefCell<Inflater>,
     deflaters: RefCell<Deflaters>,
@@ -47,6 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             deflate: Some(deflate::Policy::FULL_RANGE),
             origins: Origins::Any,
         },
+        bridges: std::env::args().nth(2).is_some_and(|transport| transport == "bridge"),
         buffer: RefCell::new(vec![0; 64 * 1024]),
         inflater: RefCell::default(),
         deflaters: RefCell::default(),
@@ -63,8 +70,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 impl Server {
     /// A failure concerns this peer alone: it is gone.
     async fn serve(self: Rc<Self>, stream: TcpStream) {
-        let Ok(stream) = stream.into_std() else { return };
-        let Ok(transport) = Transport::bind(Source::Descriptor(stream.into())) else { return };
+        let source = if self.bridges {
+            bridge(stream)
+        } else {
+            let Ok(stream) = stream.into_std() else { return };
+            Source::Descriptor(stream.into())
+        };
+        let Ok(transport) = Transport::bind(source) else { return };
         let _ = self.converse(&transport).await;
     }
 
@@ -185,6 +197,60 @@ impl Server {
     }
 }
 
-fn close_frame(reason: CloseReason) -> std::sync::Arc<Prepared> {
+/// Wakes the pump.
+struct Work(Arc<Notify>);
+
+impl Signal for Work {
+    fn signal(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// A bridge to the stream, pumped by a task of its own.
+fn bridge(stream: TcpStream) -> Source {
+    let work = Arc::new(Notify::new());
+    let pipe = Pipe::new(Box::new(Work(work.clone())));
+    tokio::task::spawn_local({
+        let pipe = pipe.clone();
+        async move {
+            // A failure shows at the bridge's other end as a socket that is gone.
+            let _ = pump(stream, &pipe, &work).await;
+            pipe.peer_gone();
+        }
+    });
+    Source::Bridge(Bridge::new(pipe))
+}
+
+/// What Node does with a socket: what arrives into the pipe, what the pipe's other end wants out of it.
+async fn pump(mut stream: TcpStream, pipe: &Pipe, work: &Notify) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    let mut bytes = vec![0; 64 * 1024];
+    let (mut is_paused, mut has_ended) = (false, false);
+    loop {
+        tokio::select! {
+            count = reader.read(&mut bytes), if !is_paused && !has_ended => match count? {
+                0 => {
+                    has_ended = true;
+                    pipe.peer_ended();
+                }
+                count => is_paused = !pipe.receive(bytes.get(..count).unwrap_or_default()),
+            },
+            () = work.notified() => {
+                let work = pipe.take_work();
+                writer.write_all(&work.write).await?;
+                pipe.flushed();
+                is_paused &= !work.resume;
+                match work.fate {
+                    Fate::Keep => {}
+                    Fate::End => writer.shutdown().await?,
+                    Fate::Close => return writer.shutdown().await,
+                    Fate::Destroy => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn close_frame(reason: CloseReason) -> Arc<Prepared> {
     Prepared::close(reason.code(), reason.text())
 }

@@ -44,7 +44,7 @@ export async function fuzz(seconds, names = targets()) {
   console.log(`fuzzed ${names.join(', ')}: nothing found`)
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await main(async () => {
     const what = missing()
     if (what) throw new CommandFailed(`fuzzing needs ${what}`)

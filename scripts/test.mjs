@@ -2,6 +2,8 @@
 // builds what it needs, stops at the first failure, and closes with what ran and how long it took.
 
 import { existsSync, readFileSync } from 'node:fs'
+import * as conformance from './conformance.mjs'
+import * as fuzzing from './fuzz.mjs'
 import { CommandFailed, ROOT, main, run } from './run.mjs'
 import { build, ensureDependencies } from './setup.mjs'
 import { compileTests, runTests } from './test-js.mjs'
@@ -10,21 +12,26 @@ const GENERATED = ['index.js', 'index.d.ts']
 const CORE = ['--locked', '--no-default-features']
 const DENY = ['--', '-D', 'warnings']
 
+/** For each fuzz target: enough to see that it runs. */
+const FUZZ_SECONDS = 5
+
 const steps = []
 const counts = { passed: 0, failed: 0, skipped: 0 }
 
 async function step(name, action) {
   console.log(`\n━━ ${name}`)
   const started = performance.now()
-  let failure
+  let failure, skipped
   try {
-    count(await action())
+    const outcome = await action()
+    skipped = outcome?.skipped
+    count(outcome)
   } catch (error) {
     failure = error
   }
   const seconds = ((performance.now() - started) / 1000).toFixed(1)
-  steps.push({ name, seconds, failed: Boolean(failure) })
-  console.log(`━━ ${name}: ${failure ? 'failed' : 'ok'} after ${seconds} s`)
+  steps.push({ name, seconds, failed: Boolean(failure), skipped })
+  console.log(`━━ ${name}: ${failure ? 'failed' : skipped ? `skipped, it needs ${skipped}` : 'ok'} after ${seconds} s`)
   if (failure) {
     summary()
     throw failure
@@ -41,8 +48,23 @@ await main(async () => {
   await step('build the addon, declarations unchanged', buildUnchanged)
   await step('types and compilation of the tests', compileTests)
   await step('JavaScript tests', () => runTests())
+  await step('conformance, the quick part', quickConformance)
+  await step('fuzzing, briefly', brieflyFuzz)
   summary()
 })
+
+/** Mandatory on CI, unless CONFORMANCE=optional says that Python 2.7 is not to be had there. */
+function quickConformance() {
+  const skipped = conformance.missing()
+  if (!skipped) return conformance.conformance('quick')
+  if (process.env.CI === 'true' && process.env.CONFORMANCE !== 'optional') throw new CommandFailed(`the suite needs ${skipped}`)
+  return { skipped }
+}
+
+function brieflyFuzz() {
+  const skipped = fuzzing.missing()
+  return skipped ? { skipped } : fuzzing.fuzz(FUZZ_SECONDS)
+}
 
 async function coreIsAlone() {
   const tree = await run('cargo', ['tree', ...CORE, '--edges', 'normal,build', '--prefix', 'none'], { quiet: true })
@@ -74,7 +96,9 @@ function count(output) {
 function summary() {
   console.log('\n━━ Summary')
   const total = steps.reduce((sum, { seconds }) => sum + Number(seconds), 0)
-  for (const { name, seconds, failed } of steps) console.log(`${failed ? '✖' : '✔'} ${seconds.padStart(7)} s  ${name}`)
+  for (const { name, seconds, failed, skipped } of steps) {
+    console.log(`${failed ? '✖' : skipped ? '–' : '✔'} ${seconds.padStart(7)} s  ${name}${skipped ? `: skipped, it needs ${skipped}` : ''}`)
+  }
   console.log(`  ${total.toFixed(1).padStart(7)} s  in all`)
   const { passed, failed, skipped } = counts
   console.log(`${passed} passed, ${failed} failed, ${skipped} skipped`)

@@ -95,10 +95,12 @@ async fn what_is_no_request_is_told_so() {
     let (service, address) = open(None).await;
     assert!(ask(address, "hello\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
     let large = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "@".repeat(16 * 1024));
-    assert!(ask(address, &large).await.starts_with("HTTP/1.1 431 "));
+    let answer = ask(address, &large).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     // A peer that says nothing and leaves costs nothing.
     drop(Client::connect(address).await);
-    Client::join(address, "ann", "").await.is_served().await;
+    let mut client = Client::join(address, "ann", "").await;
+    client.is_served().await;
     assert_eq!(service.core.counts().users, 1);
 }
 

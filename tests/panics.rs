@@ -41,6 +41,10 @@ impl<S: tracing::Subscriber> Layer<S> for Tripwire {
 
 struct Finder(&'static str);
 
+/// Whether a log line is wanted is remembered for the whole process: while dispatchers come and go beside each other,
+/// the one that trips may be passed over.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 impl Visit for Finder {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         assert!(field.name() != "message" || format!("{value:?}") != self.0, "as the test wants it");
@@ -83,6 +87,7 @@ async fn overflow(service: &Service, bystander: &mut Client) -> Client {
 
 #[tokio::test]
 async fn a_panic_while_a_message_is_handled_costs_its_connection_only() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     // Logged by a connection that is closed for what its peer sent.
     let service = with_tripwire("closing").await;
     let mut bystander = service.join("bystander").await;
@@ -98,6 +103,7 @@ async fn a_panic_while_a_message_is_handled_costs_its_connection_only() {
 
 #[tokio::test]
 async fn a_panic_while_a_shard_says_goodbye_does_not_keep_it_from_ending() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let service = with_tripwire("closing").await;
     let mut clients = [service.join("ann").await, service.join("bob").await];
     let ended = service.begin_shutdown();
@@ -109,6 +115,7 @@ async fn a_panic_while_a_shard_says_goodbye_does_not_keep_it_from_ending() {
 
 #[tokio::test]
 async fn a_panic_while_a_publish_is_carried_out_ends_no_shard() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let service = with_tripwire("slow consumer").await;
     let mut bystander = service.join("bystander").await;
     let villain = overflow(&service, &mut bystander).await;
@@ -119,6 +126,7 @@ async fn a_panic_while_a_publish_is_carried_out_ends_no_shard() {
 
 #[tokio::test]
 async fn a_panic_while_a_handshake_is_refused_concerns_it_only() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let service = with_tripwire("a handshake was refused").await;
     let mut bystander = service.join("bystander").await;
     for _ in 0..3 {
@@ -132,6 +140,7 @@ async fn a_panic_while_a_handshake_is_refused_concerns_it_only() {
 
 #[tokio::test]
 async fn a_host_that_panics_harms_nobody() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     for kind in [EventKind::Connection, EventKind::Subscription, EventKind::Disconnection] {
         let service = Service::with(fragile(kind), |_| {}).await;
         let mut bystander = service.join("bystander").await;
@@ -154,6 +163,7 @@ async fn a_host_that_panics_harms_nobody() {
 
 #[tokio::test]
 async fn a_host_that_panics_at_a_slow_consumer_does_not_keep_it() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let service = Service::with(fragile(EventKind::SlowConsumer), |_| {}).await;
     let mut bystander = service.join("bystander").await;
     let mut villain = overflow(&service, &mut bystander).await;
@@ -165,6 +175,7 @@ async fn a_host_that_panics_at_a_slow_consumer_does_not_keep_it() {
 
 #[tokio::test]
 async fn a_panicking_look_up_refuses_its_handshake_only() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let host = TestHost::looking_up(|user, answer| {
         assert!(user.as_str() != "villain", "as the test wants it");
         let _ = answer.send(Ok(true));

@@ -177,7 +177,8 @@ async fn a_crowd_that_does_not_read_holds_its_bound_and_no_more() {
         let pending = service.core.sizes().buffers;
         assert!(pending <= (CROWD + 1) * (MAX_BYTES + FILLER_BYTES), "{pending} bytes wait");
     }
-    assert!(service.core.sizes().buffers > CROWD * MAX_BYTES / 2);
+    let pending = service.core.sizes().buffers;
+    assert!(pending > CROWD * MAX_BYTES / 2, "{pending} bytes wait, {:?}", service.core.statistics());
     crowd.into_iter().for_each(Client::reset);
     drop(steady);
     service.empties().await;

@@ -65,9 +65,8 @@ fn hear(bytes: &[u8], portion: usize, deflate: bool) -> (Vec<Heard>, Option<Clos
 /// Tungstenite allows some things we refuse, and finds bad UTF-8 at another moment: only what it hears before our
 /// end is compared.
 fn compare(heard: &[Heard], reason: Option<CloseReason>, bytes: &[u8]) {
-    let config = WebSocketConfig::default()
-        .max_message_size(Some(LIMITS.max_message))
-        .max_frame_size(Some(LIMITS.max_message));
+    let config =
+        WebSocketConfig::default().max_message_size(Some(LIMITS.max_message)).max_frame_size(Some(LIMITS.max_message));
     let mut socket = WebSocket::from_raw_socket(Wire(Cursor::new(bytes)), Role::Server, Some(config));
     for ours in heard {
         let theirs = match socket.read() {

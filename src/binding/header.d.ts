@@ -23,7 +23,7 @@ export interface WebSocketServiceOptions {
   lookupTimeout?: number
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
   authTimeout?: number
-  /** Load and store preferences; without them the constants of protocol.md. */
+  /** Load and store preferences; without them everybody has the same constants. */
   preferences?: {
     load(userId: string): unknown | Promise<unknown>
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
@@ -32,7 +32,7 @@ export interface WebSocketServiceOptions {
   allowedOrigins?: '*' | 'same-host' | string[]
   /** permessage-deflate. @default true */
   compression?: boolean
-  /** How messages that wait together are sent, see protocol.md §9 row 38. @default 'envelope' */
+  /** How messages that wait together are sent: in one {"type":"batch"} message, or each in a frame of its own. @default 'envelope' */
   batching?: 'envelope' | 'frames'
   /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
    *  (ERR_OVERLOADED), once per episode. @default 67108864 */
@@ -43,8 +43,10 @@ export interface WebSocketServiceOptions {
   slowConsumer?: 'close' | 'drop-oldest' | 'drop-newest'
   /** How many proxies to trust for X-Forwarded-For, or their CIDR ranges. @default 0 */
   trustProxy?: number | string[]
-  /** Messages per second and connection, and how many may come at once; 0: no limit. @default 0, 2 × messageRate */
+  /** Messages per second and connection, control frames included; 0: no limit. What is over it gets an error reply and is
+   *  not processed; who goes on for another burst is closed with 1008. @default 0 */
   messageRate?: number
+  /** How many messages may come at once. @default 2 × messageRate */
   messageBurst?: number
   /** Reuse a positive look-up this long. @default 0 */
   lookupCacheTtl?: number
@@ -106,20 +108,12 @@ export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting
 export interface BillUpdate { type: UpdateType | (string & {}); data: Record<string, unknown>; timestamp: Date | string | number }
 export interface UserNotification { type: string; title: string; message: string; data?: Record<string, unknown> }
 export interface BroadcastMessage { type: string; data: Record<string, unknown>; timestamp?: Date | string | number }
-export interface MemoryLeakData {
-  severity: 'low' | 'medium' | 'high' | 'critical'
-  recommendations: string[]
-  analysis: { growthRate: number; retainedIncrease: number }
-}
 
 export interface ServiceEvents {
   connection(info: { connectionId: string; userId: string; remoteAddress: string }): void
   disconnection(info: { connectionId: string; userId: string; code: number; reason: string }): void
   subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
-  degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void
-  memoryLeak(info: MemoryLeakData): void
-  health(status: HealthStatus): void
   stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
   error(error: Error & { code: string }): void
 }

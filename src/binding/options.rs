@@ -14,6 +14,7 @@ use crate::config::{BaseConfig, RuntimeValues, closest};
 use crate::core::authenticator::{KeyMaterial, TokenRules};
 use crate::core::service_options::{Batching, ServiceOptions, SlowConsumerPolicy};
 use crate::core::subscription_manager::ShardSet;
+use crate::core::token_bucket::Rate;
 use crate::error::{Error, ErrorKind};
 use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
@@ -144,6 +145,10 @@ impl Reader<'_> {
         if let Some(timeout) = self.integer("authTimeout", 0.0, DAY_MS)?.filter(|timeout| *timeout > 0.0) {
             service.auth_timeout = Some(millis(timeout));
         }
+        if let Some(ttl) = self.integer("lookupCacheTtl", 0.0, DAY_MS)? {
+            service.lookup_cache_ttl = millis(ttl);
+        }
+        service.message_rate = self.message_rate()?;
         let functions = self.functions()?;
         service.has_lookup = functions.lookup_user.is_some();
         service.has_preferences = functions.preferences.is_some();
@@ -235,6 +240,13 @@ impl Reader<'_> {
         networks
             .map(TrustProxy::Networks)
             .ok_or_else(|| self.wrong("trustProxy", expected, "a list with something else"))
+    }
+
+    /// `None` without a rate. A burst alone limits nothing.
+    fn message_rate(&self) -> Result<Option<Rate>> {
+        let rate = self.integer("messageRate", 0.0, 1e6)?.unwrap_or(0.0);
+        let burst = self.integer("messageBurst", 1.0, 1e6)?.unwrap_or(2.0 * rate);
+        Ok((rate > 0.0).then_some(Rate { per_second: rate, burst }))
     }
 
     fn base(&self) -> Result<BaseConfig> {

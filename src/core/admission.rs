@@ -230,13 +230,16 @@ impl Shard {
     }
 
     async fn look_up(&self, identity: &Identity) -> Result<(), AuthFault> {
-        if !self.shared.options.has_lookup {
+        if !self.shared.options.has_lookup || self.shared.was_found(&identity.user) {
             return Ok(());
         }
         let (answer, found) = oneshot::channel();
         self.shared.host.lookup_user(&identity.user, &identity.claims, answer);
         match self.hook_answer(found).await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.shared.remember_found(&identity.user);
+                Ok(())
+            }
             Ok(false) => Err(AuthFault::Refused("unknown user")),
             Err(_) if self.is_draining() => Err(AuthFault::Draining),
             Err(HookFault::Failed(message)) => {

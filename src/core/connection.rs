@@ -18,6 +18,7 @@ use tracing::{debug, error};
 use crate::core::host::Ending;
 use crate::core::outbox::{Flushed, Outbox};
 use crate::core::shard::Shard;
+use crate::core::token_bucket::{Rate, TokenBucket, Verdict};
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::transport::Transport;
@@ -50,6 +51,8 @@ pub struct Connection {
     /// What replies queued since the outbox was last empty take.
     owed: Cell<u32>,
     hooks_in_flight: Cell<u8>,
+    /// Only while messages are limited.
+    bucket: Cell<Option<TokenBucket>>,
     /// Whether the shard has it on the list of those to flush at the end of the turn.
     pub(super) is_staged: Cell<bool>,
     /// Whether the socket was full at the last write: until its task hears of room, nobody need try again.
@@ -108,6 +111,7 @@ impl Connection {
             pulse: Cell::new(Pulse { last_pong: now, is_awaited: false }),
             owed: Cell::new(0),
             hooks_in_flight: Cell::new(0),
+            bucket: Cell::new(None),
             is_staged: Cell::new(false),
             is_blocked: Cell::new(false),
             accounted: Cell::new(0),
@@ -161,6 +165,14 @@ impl Connection {
                 self.wake();
             }
         }
+    }
+
+    /// Charges one message of the peer.
+    pub fn charge(&self, rate: Rate, now: u32) -> Verdict {
+        let mut bucket = self.bucket.get().unwrap_or_else(|| TokenBucket::new(rate, now));
+        let verdict = bucket.charge(rate, now);
+        self.bucket.set(Some(bucket));
+        verdict
     }
 
     /// Brings the shard's count of unwritten bytes up to date.

@@ -16,6 +16,7 @@ use crate::core::message_handler::{self, Action, Context, Reply};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
 use crate::core::subscription_manager::{Change, MAX_SUBSCRIPTIONS};
+use crate::core::token_bucket::Verdict;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::transport::assembler::Message;
@@ -25,6 +26,9 @@ use crate::types::{BillId, Priority};
 impl Shard {
     /// One message from a peer that is listened to.
     pub(super) fn hear(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
+        if !self.allows(connection, &message) {
+            return;
+        }
         match message {
             Message::Text(text) => self.answer(connection, text.as_bytes()),
             Message::Binary(bytes) => self.answer(connection, String::from_utf8_lossy(bytes).as_bytes()),
@@ -41,6 +45,25 @@ impl Shard {
             }
             // The caller keeps close frames to itself: they change what it does next.
             Message::Close(_) => {}
+        }
+    }
+
+    /// Whether the peer has not sent more than it may. Control frames count like messages.
+    fn allows(&self, connection: &Rc<Connection>, message: &Message<'_>) -> bool {
+        let Some(rate) = self.shared.options.message_rate else { return true };
+        match connection.charge(rate, self.timers.millis(std::time::Instant::now())) {
+            Verdict::Allowed => true,
+            Verdict::Refused => {
+                if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                    self.counters.message(UnixMillis::now(), None);
+                    self.reply(connection, Prepared::text(outgoing::error("Rate limit exceeded")), Priority::Normal);
+                }
+                false
+            }
+            Verdict::Abusive => {
+                self.close(connection, CloseReason::RateLimited);
+                false
+            }
         }
     }
 

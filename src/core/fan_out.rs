@@ -116,9 +116,12 @@ impl Shard {
         self.stage(connection);
     }
 
-    /// Puts the connection on the list of those that are written to at the end of the turn.
+    /// Puts the connection on the list of those that are written to at the end of the turn. One whose socket is full is
+    /// written to by its task, once that hears of room.
     fn stage(&self, connection: &Rc<Connection>) {
-        if !connection.is_blocked() && !connection.is_staged.replace(true) {
+        if connection.is_blocked() {
+            connection.account(&self.counters);
+        } else if !connection.is_staged.replace(true) {
             self.staged.borrow_mut().push(connection.key);
         }
     }

@@ -25,6 +25,7 @@ pub mod service_options;
 pub mod shard;
 pub mod subscription_manager;
 mod timers;
+pub mod token_bucket;
 pub mod websocket_service;
 
 pub use admission::Arrival;

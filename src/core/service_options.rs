@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{BaseConfig, RuntimeValues};
 use crate::core::outbox::Backpressure;
 use crate::core::subscription_manager::ShardSet;
+use crate::core::token_bucket::Rate;
 use crate::transport::deflate;
 use crate::transport::handshake;
 
@@ -49,6 +50,10 @@ pub struct ServiceOptions {
     /// Whether the host answers `lookup_user`; without it every valid token is let in.
     pub has_lookup: bool,
     pub lookup_timeout: Duration,
+    /// How long a user who was found need not be looked up again; zero: always.
+    pub lookup_cache_ttl: Duration,
+    /// How many messages a connection may send; `None`: any number.
+    pub message_rate: Option<Rate>,
     /// How long a connection without a token may take to send one; `None` refuses it at the handshake.
     pub auth_timeout: Option<Duration>,
     /// Whether the host loads and stores preferences.
@@ -72,6 +77,8 @@ impl Default for ServiceOptions {
             threads: default_threads(),
             has_lookup: false,
             lookup_timeout: Duration::from_secs(5),
+            lookup_cache_ttl: Duration::ZERO,
+            message_rate: None,
             auth_timeout: None,
             has_preferences: false,
         }

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{Dispatch, info, warn};
 
@@ -42,7 +42,13 @@ pub struct Shared {
     /// Where the run's log lines go; set as the default of every shard's thread.
     pub dispatch: Dispatch,
     verifier: RwLock<Arc<TokenVerifier>>,
+    /// Users found lately, while look-ups are cached.
+    found: Mutex<LruCache<UserId, ()>>,
+    began: Instant,
 }
+
+/// How many users found lately are remembered.
+const FOUND_USERS: usize = 10_000;
 
 pub struct WebSocketService {
     host: Arc<dyn Host>,
@@ -108,6 +114,22 @@ impl Sizes {
 }
 
 impl Shared {
+    /// Whether the user was looked up and found so lately that it need not be done again.
+    pub fn was_found(&self, user: &UserId) -> bool {
+        let ttl = millis(self.options.lookup_cache_ttl);
+        ttl > 0 && self.found().get(user, millis(self.began.elapsed()), ttl).is_some()
+    }
+
+    pub fn remember_found(&self, user: &UserId) {
+        if !self.options.lookup_cache_ttl.is_zero() {
+            self.found().put(user.clone(), (), millis(self.began.elapsed()));
+        }
+    }
+
+    fn found(&self) -> MutexGuard<'_, LruCache<UserId, ()>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn verifier(&self) -> Arc<TokenVerifier> {
         self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -160,6 +182,8 @@ impl WebSocketService {
             statistics: self.statistics.clone(),
             dispatch,
             verifier: RwLock::new(verifier),
+            found: Mutex::new(LruCache::new(FOUND_USERS)),
+            began: Instant::now(),
         });
         let mut shards = Vec::with_capacity(threads);
         for id in 0..threads {
@@ -280,7 +304,7 @@ impl WebSocketService {
         let Some(run) = self.running() else { return };
         let now = self.elapsed_ms();
         let key = (bill, self.hashers[0].hash_one(update), self.hashers[1].hash_one(update));
-        let window = u64::try_from(self.runtime.values().dedupe_window.as_millis()).unwrap_or(u64::MAX);
+        let window = millis(self.runtime.values().dedupe_window);
         {
             let mut dedupe = self.dedupe();
             if dedupe.get(&key, now, window).is_some() {
@@ -466,7 +490,7 @@ impl WebSocketService {
     }
 
     fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.created.elapsed())
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -508,4 +532,8 @@ impl Run {
     fn join(&self) {
         self.shards.iter().for_each(ShardHandle::join);
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,93 @@
+//! How many messages a connection may send: a bucket of tokens that fills at a rate. Pure.
+//!
+//! One per connection while `messageRate` is set. What is refused is charged as well, so that going on does not pay.
+
+/// What all buckets of a service have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Tokens that come back each second.
+    pub per_second: f64,
+    /// What a bucket holds, and begins with.
+    pub burst: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenBucket {
+    /// Below 0 the connection owes: each refused message costs a token too.
+    tokens: f32,
+    /// Milliseconds of the shard's clock, which wraps.
+    filled_at: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    /// Not to be processed; the peer is told.
+    Refused,
+    /// The peer has gone on for another burst: it is to be closed.
+    Abusive,
+}
+
+impl TokenBucket {
+    pub fn new(rate: Rate, now: u32) -> Self {
+        Self { tokens: rate.burst as f32, filled_at: now }
+    }
+
+    /// Charges one message.
+    pub fn charge(&mut self, rate: Rate, now: u32) -> Verdict {
+        let elapsed = f64::from(now.wrapping_sub(self.filled_at)) / 1000.0;
+        let tokens = (f64::from(self.tokens) + elapsed * rate.per_second).min(rate.burst) - 1.0;
+        // Debt has a floor, so that an abuser that is let back in is not punished for ever.
+        self.tokens = tokens.max(-rate.burst - 1.0) as f32;
+        self.filled_at = now;
+        if tokens >= 0.0 {
+            Verdict::Allowed
+        } else if tokens >= -rate.burst {
+            Verdict::Refused
+        } else {
+            Verdict::Abusive
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { per_second: 10.0, burst: 20.0 };
+
+    fn charge(bucket: &mut TokenBucket, now: u32, times: usize) -> Vec<Verdict> {
+        (0..times).map(|_| bucket.charge(RATE, now)).collect()
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let mut bucket = TokenBucket::new(RATE, 0);
+        assert!(charge(&mut bucket, 0, 20).iter().all(|verdict| *verdict == Verdict::Allowed));
+        assert_eq!(bucket.charge(RATE, 0), Verdict::Refused);
+        // The refused one was charged: two tokens' time for one message.
+        assert_eq!(bucket.charge(RATE, 200), Verdict::Allowed);
+        assert_eq!(bucket.charge(RATE, 250), Verdict::Refused);
+    }
+
+    #[test]
+    fn going_on_for_another_burst_is_abuse_and_patience_is_not_endless_debt() {
+        let mut bucket = TokenBucket::new(RATE, 0);
+        let verdicts = charge(&mut bucket, 0, 100);
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Refused).count(), 20);
+        assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Abusive).count(), 60);
+        assert_eq!(bucket.charge(RATE, 2300), Verdict::Allowed);
+    }
+
+    #[test]
+    fn the_clock_may_wrap() {
+        let mut bucket = TokenBucket::new(RATE, u32::MAX - 50);
+        charge(&mut bucket, u32::MAX - 50, 20);
+        assert_eq!(bucket.charge(RATE, 149), Verdict::Allowed);
+    }
+
+    #[test]
+    fn it_stays_small() {
+        assert_eq!(size_of::<TokenBucket>(), 8);
+    }
+}
