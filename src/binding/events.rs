@@ -14,12 +14,14 @@ use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, U
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 use tracing::Dispatch;
 
 use crate::binding::bridge::{BridgeId, Bridges};
-use crate::binding::values;
+use crate::binding::{memory, values};
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
 use crate::error::{Error, ErrorKind};
+use crate::memory::sources::Usage;
 use crate::types::UserId;
 
 type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
@@ -69,6 +71,8 @@ enum Parcel {
         preferences: Map<String, Value>,
         answer: Answer<()>,
     },
+    MeasureHeap(oneshot::Sender<Usage>),
+    CollectGarbage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,6 +166,15 @@ impl Host for NodeHost {
 
     fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>) {
         self.send(Parcel::SavePreferences { user: user.clone(), preferences: preferences.clone(), answer });
+    }
+
+    fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
+        self.send(Parcel::MeasureHeap(answer));
+    }
+
+    fn release_memory(&self) {
+        self.send(Parcel::CollectGarbage);
+        memory::trim_allocator();
     }
 }
 
@@ -313,6 +326,13 @@ impl Courier {
                 let result = functions.call_preferences(env, "save", &user, Some(preferences));
                 settle(env, result, answer, |_| Ok(()));
             }
+            Parcel::MeasureHeap(answer) => {
+                if let Some(usage) = memory::heap_usage(env) {
+                    // The manager may have ended meanwhile.
+                    let _ = answer.send(usage);
+                }
+            }
+            Parcel::CollectGarbage => memory::collect_garbage(env),
         }
     }
 

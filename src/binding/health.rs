@@ -1,10 +1,10 @@
 //! `getHealthStatus()` and `forceMemoryAnalysis()`: the core's counts beside what Node says of its memory.
 
-use napi::bindgen_prelude::{FnArgs, Function, JsObjectValue, Object};
+use napi::bindgen_prelude::{JsObjectValue, Object};
 use napi::{Env, Result};
 
 use crate::binding::objects::{HealthStatus, MemoryUsage, ServiceStats, seconds_between};
-use crate::binding::values;
+use crate::binding::{memory, values};
 use crate::config::BaseConfig;
 use crate::core::json::iso_timestamp;
 use crate::core::websocket_service::WebSocketService as Core;
@@ -42,7 +42,7 @@ pub fn status(env: &Env, core: &Core, base: &BaseConfig) -> Result<HealthStatus>
             rss: megabytes(memory.rss),
         },
         heap_used_percent: memory.heap_percent(),
-        degradation_level: "normal".to_owned(),
+        degradation_level: core.degradation_level().as_str().to_owned(),
         warnings: report.warnings,
     })
 }
@@ -119,25 +119,13 @@ impl NodeMemory {
             heap_total: number("heapTotal")?,
             external: number("external")?,
             rss: number("rss")?,
-            heap_limit: heap_limit(&process),
+            heap_limit: memory::heap_usage(env).map(|heap| heap.limit as f64),
         })
     }
 
     fn heap_percent(&self) -> f64 {
         if self.heap_total > 0.0 { self.heap_used / self.heap_total * 100.0 } else { 0.0 }
     }
-}
-
-/// `v8.getHeapStatistics().heap_size_limit`, where `process.getBuiltinModule` exists (Node 20.16, 22.3 and later).
-fn heap_limit(process: &Object<'_>) -> Option<f64> {
-    let get: Function<'_, FnArgs<(&str,)>, napi::bindgen_prelude::Unknown<'_>> =
-        values::property(process, "getBuiltinModule")
-            .ok()
-            .filter(|get| values::kind(get) == "function")
-            .and_then(|get| values::read(&get).ok())?;
-    let v8 = values::as_object(&get.apply(*process, FnArgs::from(("v8",))).ok()?)?;
-    let statistics = values::as_object(&values::call_method(&v8, "getHeapStatistics", ()).ok()?)?;
-    values::as_number(&values::property(&statistics, "heap_size_limit").ok()?)
 }
 
 fn megabytes(bytes: f64) -> String {

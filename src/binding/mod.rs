@@ -16,6 +16,7 @@ mod events;
 mod health;
 mod listen;
 mod logging;
+mod memory;
 mod objects;
 mod options;
 mod publish;

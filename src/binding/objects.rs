@@ -234,6 +234,11 @@ pub fn event_arguments<'env>(env: &'env Env, event: &Event) -> Result<Vec<Unknow
             object.set("userId", id.user.as_str())?;
             object.set("remoteAddress", remote_address.as_str())?;
         }
+        Event::Degradation { level, previous, pressure } => {
+            object.set("level", level.as_str())?;
+            object.set("previous", previous.as_str())?;
+            object.set("pressure", *pressure)?;
+        }
         Event::Disconnection { id, code, reason } => {
             object.set("connectionId", id.to_string())?;
             object.set("userId", id.user.as_str())?;
@@ -243,6 +248,14 @@ pub fn event_arguments<'env>(env: &'env Env, event: &Event) -> Result<Vec<Unknow
         Event::Error(error) => {
             let described = napi::Error::new(error.code().to_owned(), describe(error));
             return Ok(vec![napi::JsError::from(described).into_unknown(*env)]);
+        }
+        Event::MemoryLeak(leak) => {
+            object.set("severity", leak.severity.as_str())?;
+            object.set("recommendations", leak.recommendations.clone())?;
+            let mut analysis = Object::new(env)?;
+            analysis.set("growthRate", leak.growth_rate)?;
+            analysis.set("retainedIncrease", leak.retained_increase)?;
+            object.set("analysis", analysis)?;
         }
         Event::SlowConsumer { id, pending_bytes, action } => {
             object.set("connectionId", id.to_string())?;

@@ -18,7 +18,7 @@ use crate::binding::listen::{self, Port};
 use crate::binding::objects::{HealthStatus, ListenAddress, ServiceMetrics, ServiceStats};
 use crate::binding::options::{self, KeySource, Parsed};
 use crate::binding::runtime_config::RuntimeConfig;
-use crate::binding::{health, logging, publish, values};
+use crate::binding::{health, logging, memory, publish, values};
 use crate::config;
 use crate::core::Arrival;
 use crate::core::authenticator::TokenVerifier;
@@ -248,6 +248,26 @@ impl WebSocketService {
     #[napi(getter, ts_return_type = "'stopped' | 'running' | 'stopping'")]
     pub fn state(&self) -> &'static str {
         self.inner.core.state().as_str()
+    }
+
+    /// Reports memory pressure from outside. At or above its threshold it degrades the service at once, at least
+    /// to `light`, for a minute or until a report below the threshold; what the service measures itself counts too.
+    /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a number is missing or not from 0 to 1
+    #[napi(ts_args_type = "data: { pressure: number; threshold: number }")]
+    pub fn report_memory_pressure(&self, env: Env, data: Unknown<'_>) -> Result<()> {
+        let report = memory::pressure_report(env, &data)?;
+        self.inner.logged(|| self.inner.core.report_memory_pressure(report.pressure, report.threshold));
+        Ok(())
+    }
+
+    /// Reports a memory leak from outside: clients are warned, `memoryLeak` listeners told, and caches halved; at
+    /// severity `critical` buffers and queues are emptied too.
+    /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a member is missing or of the wrong kind
+    #[napi(ts_args_type = "data: MemoryLeakData")]
+    pub fn report_memory_leak(&self, env: Env, data: Unknown<'_>) -> Result<()> {
+        let leak = memory::leak_report(env, &data)?;
+        self.inner.logged(|| self.inner.core.report_memory_leak(&leak));
+        Ok(())
     }
 
     /// Adds a listener. Any number per event; one that throws is logged and harms nobody.
@@ -506,10 +526,12 @@ impl Receptionist for Inner {
 }
 
 fn read_event(env: Env, event: &Unknown<'_>) -> Result<EventKind> {
-    const KINDS: [(&str, EventKind); 6] = [
+    const KINDS: [(&str, EventKind); 8] = [
         ("connection", EventKind::Connection),
+        ("degradation", EventKind::Degradation),
         ("disconnection", EventKind::Disconnection),
         ("error", EventKind::Error),
+        ("memoryLeak", EventKind::MemoryLeak),
         ("slowConsumer", EventKind::SlowConsumer),
         ("stateChange", EventKind::StateChange),
         ("subscription", EventKind::Subscription),

@@ -27,6 +27,9 @@ use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a client that is turned away for want of memory is asked to wait: a few steps of the recovery.
+const RETRY_AFTER_SECONDS: u32 = 30;
+
 /// Counts the connections of all services of the process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -183,6 +186,9 @@ impl Shard {
         let upgrade = handshake::check(head, &self.shared.options.handshake)?;
         if self.is_draining() {
             return Err(Rejection::Unavailable { retry_after: None });
+        }
+        if self.shared.level.get().sheds() {
+            return Err(Rejection::Unavailable { retry_after: Some(RETRY_AFTER_SECONDS) });
         }
         let admitted = match (handshake::token(head)?, self.shared.options.auth_timeout) {
             (Some(token), _) => match self.authenticate(&token).await {

@@ -20,6 +20,7 @@ use crate::core::outbox::{Flushed, Outbox};
 use crate::core::shard::Shard;
 use crate::core::token_bucket::{Rate, TokenBucket, Verdict};
 use crate::error::CloseReason;
+use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::transport::Transport;
 use crate::transport::assembler::{Assembler, Message};
@@ -57,6 +58,8 @@ pub struct Connection {
     pub(super) is_staged: Cell<bool>,
     /// Whether the socket was full at the last write: until its task hears of room, nobody need try again.
     is_blocked: Cell<bool>,
+    /// Whether it is not read from for a while, for want of memory.
+    is_resting: Cell<bool>,
     /// The unwritten bytes that the shard's counters know of.
     accounted: Cell<usize>,
 }
@@ -114,6 +117,7 @@ impl Connection {
             bucket: Cell::new(None),
             is_staged: Cell::new(false),
             is_blocked: Cell::new(false),
+            is_resting: Cell::new(false),
             accounted: Cell::new(0),
         }
     }
@@ -209,9 +213,17 @@ impl Connection {
         self.transport.abort();
     }
 
-    fn is_paused(&self) -> bool {
-        self.hooks_in_flight.get() >= MAX_HOOKS_IN_FLIGHT
-            || (self.owed.get() as usize > MAX_UNREAD_REPLIES && self.outbox.borrow().is_due())
+    /// It is read from again.
+    pub fn has_rested(&self) {
+        self.is_resting.set(false);
+        self.wake();
+    }
+
+    fn is_paused(&self, level: DegradationLevel) -> bool {
+        let patience = MAX_UNREAD_REPLIES >> level.patience_shift();
+        self.is_resting.get()
+            || self.hooks_in_flight.get() >= MAX_HOOKS_IN_FLIGHT
+            || (self.owed.get() as usize > patience && self.outbox.borrow().is_due())
     }
 
     fn remember(&self, waker: &Waker) {
@@ -250,7 +262,8 @@ impl ConnectionTask {
             if let Poll::Ready(ending) = written {
                 return Poll::Ready(ending);
             }
-            if self.connection.is_paused() {
+            let level = self.shard.shared.level.get();
+            if self.connection.is_paused(level) {
                 return Poll::Pending;
             }
             let shard = self.shard.clone();
@@ -260,6 +273,10 @@ impl ConnectionTask {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ending::Lost),
                 Poll::Ready(Ok(count)) => self.understand(buffer.get_mut(..count).unwrap_or_default()),
                 Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
+            }
+            if let Some(pause) = level.read_pause() {
+                self.connection.is_resting.set(true);
+                shard.timers.rest_for(pause, self.connection.key, self.connection.number);
             }
         }
         cx.waker().wake_by_ref();

@@ -130,6 +130,13 @@ impl ConnectionManager {
         present.into_iter().map(|(_, user)| user).collect()
     }
 
+    /// Forgets those who left too long ago to come back.
+    pub fn forget_leavers(&self, now: Instant) {
+        let mut users = self.lock();
+        let elapsed = users.elapsed(now);
+        users.left.evict_older_than(elapsed, u64::try_from(RECONNECT_WINDOW.as_millis()).unwrap_or(u64::MAX));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Users> {
         // No code that can panic runs under the lock, so what it protects is whole even if a thread died.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)

@@ -6,9 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::core::host::{Answer, Event, EventKind, Host};
+use crate::memory::sources::Usage;
 use crate::types::UserId;
 
 /// What `action` returns, or `None` if it panicked. It must leave whole whatever it shares with others.
@@ -42,5 +44,13 @@ impl Host for ContainedHost {
 
     fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>) {
         contain("save_preferences", || self.0.save_preferences(user, preferences, answer));
+    }
+
+    fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
+        contain("measure_heap", || self.0.measure_heap(answer));
+    }
+
+    fn release_memory(&self) {
+        contain("release_memory", || self.0.release_memory());
     }
 }

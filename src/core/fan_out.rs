@@ -53,6 +53,12 @@ impl Shard {
         }
     }
 
+    /// Says something in the service's own name, at once.
+    pub(super) fn send_to_all(&self, message: &Arc<Prepared>) {
+        let (target, priority) = (Target::Everybody, Priority::Immediate);
+        self.carry_out(&Operation { target, message: message.clone(), priority });
+    }
+
     /// Queues a message at an open connection: in its batch, or as a frame that the turn's end writes. `false` if
     /// the connection is at its bound and has to go.
     pub(super) fn deliver(&self, connection: &Rc<Connection>, message: &Arc<Prepared>, priority: Priority) -> bool {
@@ -174,7 +180,7 @@ impl Shard {
         }
     }
 
-    fn drop_slow_consumer(&self, connection: &Rc<Connection>) {
+    pub(super) fn drop_slow_consumer(&self, connection: &Rc<Connection>) {
         self.tell_slow(connection, SlowConsumerPolicy::Close);
         self.close(connection, CloseReason::SlowConsumer);
     }

@@ -1,19 +1,24 @@
 //! The application as the core sees it: who hears events and who answers hooks.
 //!
-//! Implemented by the binding for Node.js and by the Rust tests. Called on shard threads; must not block.
+//! Implemented by the binding for Node.js and by the Rust tests. Called on the service's threads; must not block.
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use crate::error::{CloseReason, Error};
+use crate::memory::leak_detector_handler::Leak;
+use crate::memory::progressive_degradation::DegradationLevel;
+use crate::memory::sources::Usage;
 use crate::types::{BillId, ConnectionId, UserId};
 
 /// What the service tells. Built only for kinds somebody listens to, errors excepted.
 #[derive(Debug)]
 pub enum Event {
     Connection { id: ConnectionId, remote_address: String },
+    Degradation { level: DegradationLevel, previous: DegradationLevel, pressure: f64 },
     Disconnection { id: ConnectionId, code: u16, reason: String },
     Error(Error),
+    MemoryLeak(Leak),
     SlowConsumer { id: ConnectionId, pending_bytes: usize, action: SlowConsumerPolicy },
     StateChange(LifecycleState),
     Subscription { id: ConnectionId, bills: Vec<BillId>, subscribed: bool },
@@ -22,8 +27,10 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     Connection,
+    Degradation,
     Disconnection,
     Error,
+    MemoryLeak,
     SlowConsumer,
     StateChange,
     Subscription,
@@ -84,7 +91,7 @@ pub enum HookFault {
 
 pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
 
-/// Every method is called on a shard's thread, returns at once, and may be called at any time until the
+/// Every method is called on a thread of the service, returns at once, and may be called at any time until the
 /// last shard has been joined. An [`Answer`] that is dropped counts as [`HookFault::TimedOut`].
 pub trait Host: Send + Sync + 'static {
     fn listens(&self, kind: EventKind) -> bool;
@@ -92,6 +99,14 @@ pub trait Host: Send + Sync + 'static {
     fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>);
     fn load_preferences(&self, user: &UserId, answer: Answer<Value>);
     fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>);
+
+    /// How the application's heap is used, of what it may grow to. A dropped answer: nobody knows.
+    fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
+        drop(answer);
+    }
+
+    /// Memory is critical: whatever the application and its allocator can give back, they should.
+    fn release_memory(&self) {}
 }
 
 /// The close code a peer never sends and never receives: the connection ended without a close frame (RFC 6455 §7.1.5).
@@ -101,8 +116,10 @@ impl Event {
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Connection { .. } => EventKind::Connection,
+            Self::Degradation { .. } => EventKind::Degradation,
             Self::Disconnection { .. } => EventKind::Disconnection,
             Self::Error(_) => EventKind::Error,
+            Self::MemoryLeak(_) => EventKind::MemoryLeak,
             Self::SlowConsumer { .. } => EventKind::SlowConsumer,
             Self::StateChange(_) => EventKind::StateChange,
             Self::Subscription { .. } => EventKind::Subscription,

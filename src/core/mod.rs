@@ -1,8 +1,8 @@
 //! Users, topics, connections and the threads that own them.
 //!
 //! Reading order: `websocket_service` (the whole), `shard` (one thread), `connection` (one peer), then the shard's
-//! doings: `reception`, `admission`, `dialogue`, `fan_out`, `departure`. `connection_manager`, `subscription_manager` and
-//! `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
+//! doings: `reception`, `admission`, `dialogue`, `fan_out`, `departure`, `relief`. `connection_manager`,
+//! `subscription_manager` and `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
 mod admission;
@@ -21,6 +21,7 @@ pub mod operation_queue_manager;
 pub mod outbox;
 pub mod outgoing;
 mod reception;
+mod relief;
 pub mod service_options;
 pub mod shard;
 pub mod subscription_manager;

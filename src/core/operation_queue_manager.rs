@@ -3,6 +3,7 @@
 //! Publishers push from any thread, the shard takes. The lock covers moving pointers, nothing else.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -31,8 +32,14 @@ pub enum Target {
 }
 
 #[derive(Debug)]
+struct Waiting {
+    operation: Operation,
+    since: Instant,
+}
+
+#[derive(Debug)]
 pub struct OperationQueue {
-    waiting: Mutex<PriorityQueue<Operation>>,
+    waiting: Mutex<PriorityQueue<Waiting>>,
     filled: Notify,
 }
 
@@ -49,7 +56,8 @@ impl OperationQueue {
     /// `false` if the bound forbids it; the operation is then counted as refused and gone.
     pub fn push(&self, operation: Operation) -> bool {
         let cost = Operation::cost(&operation.message);
-        let accepted = self.lock().push(operation.priority, cost, operation).is_ok();
+        let waiting = Waiting { since: Instant::now(), operation };
+        let accepted = self.lock().push(waiting.operation.priority, cost, waiting).is_ok();
         if accepted {
             self.filled.notify_one();
         }
@@ -60,8 +68,8 @@ impl OperationQueue {
     pub fn take(&self, most: usize, into: &mut Vec<Operation>) {
         let mut waiting = self.lock();
         while into.len() < most {
-            let Some(operation) = waiting.pop() else { break };
-            into.push(operation);
+            let Some(next) = waiting.pop() else { break };
+            into.push(next.operation);
         }
     }
 
@@ -80,6 +88,11 @@ impl OperationQueue {
         count
     }
 
+    /// Discards what has waited for `age` or longer and returns how much it was.
+    pub fn discard_older(&self, now: Instant, age: Duration) -> usize {
+        self.lock().discard_while(|waiting| now.saturating_duration_since(waiting.since) >= age)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
@@ -92,7 +105,7 @@ impl OperationQueue {
         self.lock().bytes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Operation>> {
+    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Waiting>> {
         // No code that can panic runs under the lock, so what it protects is whole even if a thread died.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,6 +151,19 @@ mod tests {
         let mut taken = Vec::new();
         queue.take(1, &mut taken);
         assert!(queue.has_room(&Prepared::text(Vec::new())));
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_discarded_and_counted() {
+        let queue = OperationQueue::new(1 << 20);
+        let minute = Duration::from_secs(60);
+        for priority in [Priority::Normal, Priority::Immediate, Priority::Normal] {
+            assert!(queue.push(operation(priority, "a")));
+        }
+        let now = Instant::now();
+        assert_eq!(queue.discard_older(now, minute), 0);
+        assert_eq!(queue.discard_older(now + minute, minute), 3);
+        assert_eq!((queue.len(), queue.bytes()), (0, 0));
     }
 
     #[tokio::test]

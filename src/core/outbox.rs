@@ -179,6 +179,11 @@ impl Outbox {
         self.dropped
     }
 
+    pub fn give_back_room(&mut self) {
+        self.waiting.shrink_to_fit();
+        self.frames.shrink_to_fit();
+    }
+
     pub fn heap_bytes(&self) -> usize {
         self.waiting.capacity() * size_of::<Arc<Prepared>>() + self.frames.capacity() * size_of::<Frame>()
     }

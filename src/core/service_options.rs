@@ -2,6 +2,7 @@
 //!
 //! The binding makes it from the caller's options; Rust callers fill it in. Read-only once a service runs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{BaseConfig, RuntimeValues};
@@ -58,6 +59,8 @@ pub struct ServiceOptions {
     pub auth_timeout: Option<Duration>,
     /// Whether the host loads and stores preferences.
     pub has_preferences: bool,
+    /// Where `proc` and `sys` are, by which memory is measured; another place than `/` is for tests.
+    pub system_root: PathBuf,
 }
 
 impl Default for ServiceOptions {
@@ -81,6 +84,7 @@ impl Default for ServiceOptions {
             message_rate: None,
             auth_timeout: None,
             has_preferences: false,
+            system_root: "/".into(),
         }
     }
 }

@@ -23,13 +23,16 @@ use crate::core::connection::Connection;
 use crate::core::containment::contain;
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
+use crate::core::relief::Relief;
 use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
 use crate::core::websocket_service::Shared;
+use crate::memory::memory_manager::Depth;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
 use crate::transport::listener::Newcomer;
+use crate::transport::prepared::Prepared;
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -46,6 +49,8 @@ const MAX_FRAGMENTS: u32 = 16_384;
 pub enum Command {
     /// A socket that asks for an upgrade.
     Accept(Box<Arrival>),
+    /// The service's own word to everybody.
+    Announce(Arc<Prepared>),
     /// Empty caches and buffers; connections stay.
     ClearBuffers,
     /// Write what was published, say goodbye, end when everybody has gone or at the deadline.
@@ -54,6 +59,8 @@ pub enum Command {
     Reconfigure(RuntimeValues),
     /// A connection of the own port.
     Receive(Newcomer),
+    /// Give back what is not needed, and say how much it was.
+    Tidy { depth: Depth, report: std::sync::mpsc::Sender<Relief> },
 }
 
 /// What others hold of a shard. Dropping it without a [`Command::Drain`] ends the shard at once.
@@ -181,11 +188,16 @@ impl Shard {
             Command::Accept(arrival) => {
                 tokio::task::spawn_local(self.clone().admit(*arrival));
             }
+            Command::Announce(message) => self.send_to_all(&message),
             Command::ClearBuffers => self.clear_buffers(),
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
             Command::Reconfigure(values) => self.reconfigure(values),
             Command::Receive(newcomer) => {
                 tokio::task::spawn_local(self.clone().receive(newcomer));
+            }
+            Command::Tidy { depth, report } => {
+                // Whoever asked may have stopped waiting.
+                let _ = report.send(self.tidy(depth));
             }
         }
     }
@@ -252,6 +264,11 @@ impl Shard {
         while let Some((key, number)) = self.timers.due_linger(now) {
             if let Some(connection) = self.connection_numbered(key, number) {
                 self.cut(&connection);
+            }
+        }
+        while let Some((key, number)) = self.timers.due_rest(now) {
+            if let Some(connection) = self.connection_numbered(key, number) {
+                connection.has_rested();
             }
         }
         while let Some((key, number)) = self.timers.due_auth(now) {

@@ -74,6 +74,11 @@ impl TopicIndex {
         self.subscribers.len()
     }
 
+    pub fn give_back_room(&mut self) {
+        self.subscribers.shrink_to_fit();
+        self.subscribers.values_mut().for_each(FxHashSet::shrink_to_fit);
+    }
+
     /// The bills with most subscribers, largest first.
     pub fn largest(&self, top: usize) -> Vec<(BillId, usize)> {
         let mut bills: Vec<_> = self.subscribers.iter().map(|(bill, subscribers)| (*bill, subscribers.len())).collect();
@@ -178,6 +183,12 @@ impl Interest {
     pub fn counts(&self) -> InterestCounts {
         let table = self.lock();
         InterestCounts { bills: table.bills.len(), users: table.users.len(), pairs: table.pairs }
+    }
+
+    pub fn give_back_room(&self) {
+        let mut table = self.lock();
+        table.bills.shrink_to_fit();
+        table.users.shrink_to_fit();
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

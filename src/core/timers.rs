@@ -1,4 +1,4 @@
-//! Everything a shard has to do at a time: batches, heartbeats, closing handshakes, missing `auth` messages.
+//! Everything a shard has to do at a time: batches, heartbeats, closing handshakes, missing `auth` messages, rests.
 //!
 //! Owned by a shard. One sleep covers all; whoever adds an earlier deadline wakes it.
 
@@ -20,6 +20,7 @@ pub struct Timers {
     heartbeats: RefCell<Deadlines<Identified>>,
     lingers: RefCell<Deadlines<Identified>>,
     auths: RefCell<Deadlines<Identified>>,
+    rests: RefCell<Deadlines<Identified>>,
     /// What the current sleep waits for.
     armed: Cell<Option<Instant>>,
     changed: Notify,
@@ -33,6 +34,7 @@ impl Timers {
             heartbeats: RefCell::default(),
             lingers: RefCell::default(),
             auths: RefCell::default(),
+            rests: RefCell::default(),
             armed: Cell::new(None),
             changed: Notify::new(),
         }
@@ -54,6 +56,10 @@ impl Timers {
         self.add(&self.auths, delay, (key, number));
     }
 
+    pub fn rest_for(&self, delay: Duration, key: ConnectionKey, number: ConnectionNumber) {
+        self.add(&self.rests, delay, (key, number));
+    }
+
     pub fn due_flush(&self, now: Instant) -> Option<(ConnectionKey, u8)> {
         self.flushes.borrow_mut().pop_due(now).map(|(_, entry)| entry)
     }
@@ -71,6 +77,10 @@ impl Timers {
         self.auths.borrow_mut().pop_due(now).map(|(_, entry)| entry)
     }
 
+    pub fn due_rest(&self, now: Instant) -> Option<Identified> {
+        self.rests.borrow_mut().pop_due(now).map(|(_, entry)| entry)
+    }
+
     /// The earliest deadline of all.
     pub fn next(&self) -> Option<Instant> {
         [
@@ -78,6 +88,7 @@ impl Timers {
             self.heartbeats.borrow().next(),
             self.lingers.borrow().next(),
             self.auths.borrow().next(),
+            self.rests.borrow().next(),
         ]
         .into_iter()
         .flatten()

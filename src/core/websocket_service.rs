@@ -3,6 +3,8 @@
 //! One per service object, for as long as that lives; a run from `start` to the end of `shutdown` has tables and
 //! shards of its own. Called on the application's thread; never waits for a shard.
 
+mod memory_effects;
+
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::TcpListener;
@@ -25,6 +27,8 @@ use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
+use crate::memory::memory_manager::MemoryManager;
+use crate::memory::progressive_degradation::SharedLevel;
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
 use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
@@ -39,6 +43,8 @@ pub struct Shared {
     pub users: Arc<ConnectionManager>,
     pub interest: Interest,
     pub statistics: Arc<StatisticsCollector>,
+    /// How far memory pressure has degraded the run.
+    pub level: SharedLevel,
     /// Where the run's log lines go; set as the default of every shard's thread.
     pub dispatch: Dispatch,
     verifier: RwLock<Arc<TokenVerifier>>,
@@ -51,6 +57,7 @@ pub struct Shared {
 const FOUND_USERS: usize = 10_000;
 
 pub struct WebSocketService {
+    this: Weak<Self>,
     host: Arc<dyn Host>,
     statistics: Arc<StatisticsCollector>,
     runtime: Arc<RuntimeConfig>,
@@ -77,6 +84,7 @@ struct Run {
     shared: Arc<Shared>,
     shards: Vec<ShardHandle>,
     next_shard: AtomicUsize,
+    memory: MemoryManager,
     /// The own port, if there is one. Locked by the application's thread, and by the last owner of the run.
     listener: Mutex<Option<Listener>>,
 }
@@ -139,7 +147,8 @@ impl WebSocketService {
     /// `max_latency_samples` is the one option that counters need before the first run.
     pub fn new(host: Arc<dyn Host>, runtime: Arc<RuntimeConfig>, max_latency_samples: usize) -> Arc<Self> {
         let values = runtime.values();
-        let service = Arc::new(Self {
+        let service = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             host: Arc::new(ContainedHost(host)),
             statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
@@ -180,6 +189,7 @@ impl WebSocketService {
             users: Arc::new(ConnectionManager::new(Instant::now())),
             interest: Interest::default(),
             statistics: self.statistics.clone(),
+            level: SharedLevel::default(),
             dispatch,
             verifier: RwLock::new(verifier),
             found: Mutex::new(LruCache::new(FOUND_USERS)),
@@ -193,10 +203,12 @@ impl WebSocketService {
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
+        let memory = self.watch_memory(&shared.options, shared.dispatch.clone())?;
         *life = Life::Running(Arc::new(Run {
             shared,
             shards,
             next_shard: AtomicUsize::new(0),
+            memory,
             listener: Mutex::default(),
         }));
         drop(life);
@@ -256,6 +268,7 @@ impl WebSocketService {
             }
         };
         run.close_port();
+        run.memory.stop_monitoring();
         let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
         run.order(|| Command::Drain { deadline });
         let service = self.clone();
@@ -289,6 +302,7 @@ impl WebSocketService {
             Life::Stopping(run, waiter) => (run, waiter),
         };
         run.close_port();
+        run.memory.stop_monitoring();
         let now = Instant::now();
         run.order(|| Command::Drain { deadline: now });
         run.join();
@@ -531,6 +545,7 @@ impl Run {
 
     fn join(&self) {
         self.shards.iter().for_each(ShardHandle::join);
+        self.memory.join();
     }
 }
 

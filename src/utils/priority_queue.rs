@@ -65,6 +65,18 @@ impl<T> PriorityQueue<T> {
         Some(item)
     }
 
+    /// Discards, from the front of each priority, what `is_over` says and returns how much it was.
+    pub fn discard_while(&mut self, is_over: impl Fn(&T) -> bool) -> usize {
+        let mut discarded = 0;
+        for lane in [&mut self.urgent, &mut self.normal] {
+            while lane.front().is_some_and(|(_, item)| is_over(item)) {
+                self.bytes -= lane.pop_front().map_or(0, |(cost, _)| cost);
+                discarded += 1;
+            }
+        }
+        discarded
+    }
+
     pub fn len(&self) -> usize {
         self.urgent.len() + self.normal.len()
     }
