@@ -24,7 +24,7 @@ fn fragile(kind: EventKind) -> TestHost {
             | Event::Disconnection { id, .. }
             | Event::SlowConsumer { id, .. }
             | Event::Subscription { id, .. } => id.user.as_str() == "villain",
-            Event::Error(_) | Event::StateChange(_) => false,
+            Event::Degradation { .. } | Event::Error(_) | Event::MemoryLeak(_) | Event::StateChange(_) => false,
         };
         assert!(event.kind() != kind || !concerns_the_villain, "as the test wants it");
     })
