@@ -108,12 +108,20 @@ export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting
 export interface BillUpdate { type: UpdateType | (string & {}); data: Record<string, unknown>; timestamp: Date | string | number }
 export interface UserNotification { type: string; title: string; message: string; data?: Record<string, unknown> }
 export interface BroadcastMessage { type: string; data: Record<string, unknown>; timestamp?: Date | string | number }
+export interface MemoryLeakData {
+  severity: 'low' | 'medium' | 'high' | 'critical'
+  recommendations: string[]
+  /** Percent per minute, and bytes. */
+  analysis: { growthRate: number; retainedIncrease: number }
+}
 
 export interface ServiceEvents {
   connection(info: { connectionId: string; userId: string; remoteAddress: string }): void
   disconnection(info: { connectionId: string; userId: string; code: number; reason: string }): void
   subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
+  degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void
+  memoryLeak(info: MemoryLeakData): void
   stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
   error(error: Error & { code: string }): void
 }
@@ -226,6 +234,18 @@ export declare class WebSocketService {
   /** Settings that can be changed while the service runs. */
   get runtimeConfig(): RuntimeConfig
   get state(): 'stopped' | 'running' | 'stopping'
+  /**
+   * Reports memory pressure from outside. At or above its threshold it degrades the service at once, at least
+   * to `light`, for a minute or until a report below the threshold; what the service measures itself counts too.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a number is missing or not from 0 to 1
+   */
+  reportMemoryPressure(data: { pressure: number; threshold: number }): void
+  /**
+   * Reports a memory leak from outside: clients are warned, `memoryLeak` listeners told, and caches halved; at
+   * severity `critical` buffers and queues are emptied too.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a member is missing or of the wrong kind
+   */
+  reportMemoryLeak(data: MemoryLeakData): void
   /** Adds a listener. Any number per event; one that throws is logged and harms nobody. */
   on<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
   /** Adds a listener that is called once. */

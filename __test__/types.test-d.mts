@@ -102,6 +102,8 @@ export async function additions(): Promise<void> {
     .once('disconnection', ({ code, reason }) => void (code.toFixed() + reason))
     .on('subscription', ({ billId, subscribed }) => void [billId.toFixed(), subscribed === true])
     .on('slowConsumer', ({ pendingBytes }) => void pendingBytes.toFixed())
+    .on('degradation', ({ level, previous, pressure }) => void [level === 'severe', previous, pressure.toFixed()])
+    .on('memoryLeak', ({ severity, analysis }) => void [severity === 'low', analysis.growthRate.toFixed()])
     .on('stateChange', ({ state }) => void (state === 'stopping'))
     .on('error', (error) => void error.code.toUpperCase())
   service.configure({ jwtSecret: 'another' })
@@ -110,6 +112,8 @@ export async function additions(): Promise<void> {
   const { DEDUPE_WINDOW } = service.runtimeConfig.toObject()
   const grace: number = BASE_CONFIG.SHUTDOWN_GRACE_PERIOD + DEDUPE_WINDOW
   void grace
+  service.reportMemoryPressure({ pressure: 0.9, threshold: 0.85 })
+  service.reportMemoryLeak({ severity: 'high', recommendations: [], analysis: { growthRate: 5, retainedIncrease: 1e8 } })
   if (service.state === 'running') await service.shutdown()
 }
 

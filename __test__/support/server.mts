@@ -118,7 +118,7 @@ export class TestServer {
   }
 
   /** Resolves with the payload of the service's next event of this name. */
-  event<E extends 'connection' | 'disconnection' | 'subscription' | 'stateChange'>(name: E, user?: string): Promise<Payload<E>> {
+  event<E extends 'connection' | 'degradation' | 'disconnection' | 'memoryLeak' | 'subscription' | 'stateChange'>(name: E, user?: string): Promise<Payload<E>> {
     const payload = new Promise<Payload<E>>((resolve) => {
       const listener = (info: Payload<E>): void => {
         if (user !== undefined && (info as { userId?: string }).userId !== user) return

@@ -108,12 +108,20 @@ export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting
 export interface BillUpdate { type: UpdateType | (string & {}); data: Record<string, unknown>; timestamp: Date | string | number }
 export interface UserNotification { type: string; title: string; message: string; data?: Record<string, unknown> }
 export interface BroadcastMessage { type: string; data: Record<string, unknown>; timestamp?: Date | string | number }
+export interface MemoryLeakData {
+  severity: 'low' | 'medium' | 'high' | 'critical'
+  recommendations: string[]
+  /** Percent per minute, and bytes. */
+  analysis: { growthRate: number; retainedIncrease: number }
+}
 
 export interface ServiceEvents {
   connection(info: { connectionId: string; userId: string; remoteAddress: string }): void
   disconnection(info: { connectionId: string; userId: string; code: number; reason: string }): void
   subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
+  degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void
+  memoryLeak(info: MemoryLeakData): void
   stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
   error(error: Error & { code: string }): void
 }
