@@ -15,7 +15,7 @@
 //! `error` are everybody's. What holds everywhere:
 //!
 //! 1. A shard's connections, topic index and outboxes are touched by its thread alone.
-//! 2. `transport` knows no users and no topics; `monitoring` knows no sockets; only `binding` knows napi.
+//! 2. `transport` knows no users and no topics; `memory` and `monitoring` know no sockets; only `binding` knows napi.
 //! 3. Bookkeeping is never dropped. Payloads may be, by a named policy, and then are counted.
 //! 4. Every queue is bounded, and the bound is in the queue itself.
 //! 5. Peer input never panics, never aborts the host, never costs memory beyond the connection's limits.

@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, Unknown};
+use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 use tracing::Dispatch;
 
 use crate::binding::bridge::{BridgeId, Bridges};
-use crate::binding::{memory, values};
+use crate::binding::memory;
+use crate::binding::values::{self, Reference};
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
 use crate::error::{Error, ErrorKind};
 use crate::memory::sources::Usage;
@@ -189,8 +190,8 @@ struct Listener {
 #[derive(Default)]
 pub struct Functions {
     pub lookup_user: Option<Callback>,
-    pub preferences: Option<ObjectRef<false>>,
-    pub logger: Option<ObjectRef<false>>,
+    pub preferences: Option<Reference>,
+    pub logger: Option<Reference>,
 }
 
 /// Delivers on Node's thread.
@@ -243,8 +244,8 @@ impl Courier {
 
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
         for level in LogLevel::ALL {
-            let is_logged = match &functions.logger {
-                Some(logger) => values::kind(&values::property(&logger.get_value(env)?, level.method())?) == "function",
+            let is_logged = match functions.logger.as_ref().and_then(|logger| logger.object(env)) {
+                Some(logger) => values::kind(&values::property(&logger, level.method())?) == "function",
                 None => false,
             };
             self.host.set_heard(level.bit(), is_logged);
@@ -372,8 +373,7 @@ impl Courier {
 
 impl Functions {
     fn log(&self, env: &Env, level: LogLevel, message: &str, context: Map<String, Value>) -> Result<()> {
-        let Some(logger) = &self.logger else { return Ok(()) };
-        let logger = logger.get_value(env)?;
+        let Some(logger) = self.logger.as_ref().and_then(|logger| logger.object(env)) else { return Ok(()) };
         let context = values::from_json(env, &Value::Object(context).to_string())?;
         values::call_method(&logger, level.method(), FnArgs::from((message, context)))?;
         Ok(())
@@ -394,8 +394,9 @@ impl Functions {
         user: &UserId,
         preferences: Option<Map<String, Value>>,
     ) -> Result<Unknown<'env>> {
-        let Some(hooks) = &self.preferences else { return values::write(env, ()) };
-        let hooks = hooks.get_value(env)?;
+        let Some(hooks) = self.preferences.as_ref().and_then(|hooks| hooks.object(env)) else {
+            return values::write(env, ());
+        };
         match preferences {
             None => values::call_method(&hooks, method, FnArgs::from((user.as_str(),))),
             Some(preferences) => {
