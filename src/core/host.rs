@@ -2,6 +2,8 @@
 //!
 //! Implemented by the binding for Node.js and by the Rust tests. Called on shard threads; must not block.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
@@ -80,6 +82,8 @@ pub enum HookFault {
     Failed(String),
     /// It did not settle in time, or the application went away.
     TimedOut,
+    /// It was not called, since it has failed again and again lately.
+    CircuitOpen { retry_after: Duration },
 }
 
 pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
@@ -119,6 +123,10 @@ pub enum Ending {
     ByUs(CloseReason),
     /// The stream ended, failed or was cut without one.
     Lost,
+    /// We cut it because no pong came in time.
+    Unresponsive,
+    /// We cut it at the end of a shutdown's grace period.
+    GraceExceeded,
 }
 
 impl Ending {
@@ -126,7 +134,7 @@ impl Ending {
         match self {
             Self::ByPeer { code, .. } => *code,
             Self::ByUs(reason) => reason.code(),
-            Self::Lost => ABNORMAL_CLOSURE,
+            Self::Lost | Self::Unresponsive | Self::GraceExceeded => ABNORMAL_CLOSURE,
         }
     }
 
@@ -134,7 +142,7 @@ impl Ending {
         match self {
             Self::ByPeer { reason, .. } => reason,
             Self::ByUs(reason) => reason.text(),
-            Self::Lost => "",
+            Self::Lost | Self::Unresponsive | Self::GraceExceeded => "",
         }
     }
 }

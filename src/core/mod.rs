@@ -5,8 +5,10 @@
 //! `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
+mod accounting;
 mod admission;
 pub mod authenticator;
+pub mod circuit_breaker;
 pub mod connection;
 pub mod connection_manager;
 mod containment;
@@ -14,6 +16,7 @@ mod deadlines;
 mod departure;
 mod dialogue;
 mod fan_out;
+pub mod hooks;
 pub mod host;
 pub mod json;
 pub mod message_handler;

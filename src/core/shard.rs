@@ -27,6 +27,7 @@ use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
 use crate::core::websocket_service::Shared;
 use crate::monitoring::statistics_collector::ShardCounters;
+use crate::monitoring::tally::DropReason;
 use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
 use crate::transport::listener::Newcomer;
@@ -209,7 +210,7 @@ impl Shard {
     fn clear_buffers(&self) {
         for connection in self.all_connections() {
             let discarded = connection.outbox.borrow_mut().take_batch().len();
-            self.counters.dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+            self.counters.dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
         }
         self.envelopes.borrow_mut().forget();
     }

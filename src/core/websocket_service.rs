@@ -18,6 +18,7 @@ use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
 use crate::core::connection_manager::ConnectionManager;
 use crate::core::containment::ContainedHost;
+use crate::core::hooks::Hooks;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
@@ -26,6 +27,7 @@ use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
+use crate::monitoring::tally::DropReason;
 use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
@@ -39,6 +41,7 @@ pub struct Shared {
     pub users: Arc<ConnectionManager>,
     pub interest: Interest,
     pub statistics: Arc<StatisticsCollector>,
+    pub hooks: Hooks,
     /// Where the run's log lines go; set as the default of every shard's thread.
     pub dispatch: Dispatch,
     verifier: RwLock<Arc<TokenVerifier>>,
@@ -180,6 +183,7 @@ impl WebSocketService {
             users: Arc::new(ConnectionManager::new(Instant::now())),
             interest: Interest::default(),
             statistics: self.statistics.clone(),
+            hooks: Hooks::new(Instant::now()),
             dispatch,
             verifier: RwLock::new(verifier),
             found: Mutex::new(LruCache::new(FOUND_USERS)),
@@ -354,7 +358,7 @@ impl WebSocketService {
         self.dedupe().clear();
         if let Some(run) = self.run() {
             let discarded: usize = run.shards.iter().map(|shard| shard.operations.clear()).sum();
-            self.statistics.shard(0).dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+            self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
             run.order(|| Command::ClearBuffers);
         }
     }

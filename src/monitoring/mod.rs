@@ -2,3 +2,4 @@
 
 pub mod health_checker;
 pub mod statistics_collector;
+pub mod tally;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::monitoring::tally::{DropReason, Tally};
 use crate::utils::CircularBuffer;
 
 /// Milliseconds since 1970, as JavaScript's `Date.now()`.
@@ -31,8 +32,8 @@ impl UnixMillis {
 pub struct ShardCounters {
     /// Inbound messages, invalid ones included.
     messages: AtomicU64,
-    /// Payloads not delivered: dropped by a slow consumer's policy or discarded unread.
-    dropped: AtomicU64,
+    /// By reason.
+    pub tally: Tally,
     last_activity: AtomicU64,
     /// Unwritten bytes of the shard's connections.
     pending_bytes: AtomicUsize,
@@ -56,7 +57,6 @@ pub struct StatisticsCollector {
     reconnections: AtomicU64,
     broadcasts: AtomicU64,
     duplicates: AtomicU64,
-    refused: AtomicU64,
     last_broadcast: AtomicU64,
 }
 
@@ -90,7 +90,6 @@ impl StatisticsCollector {
             reconnections: AtomicU64::new(0),
             broadcasts: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             last_broadcast: AtomicU64::new(now.0),
         }
     }
@@ -135,14 +134,14 @@ impl StatisticsCollector {
 
     /// A publish was refused because a queue was full.
     pub fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+        self.shard(0).dropped(DropReason::QueueFull, 1);
     }
 
     pub fn read(&self) -> Statistics {
         let sum = |counter: fn(&ShardCounters) -> &AtomicU64| {
             self.shards.iter().map(|shard| counter(shard).load(Relaxed)).sum::<u64>()
         };
-        let refused = self.refused.load(Relaxed);
+        let refused = self.tally(|tally| tally.drops.get(DropReason::QueueFull));
         let last_activity = self.shards.iter().map(|shard| shard.last_activity.load(Relaxed)).max().unwrap_or(0);
         Statistics {
             total_connections: self.total.load(Relaxed),
@@ -150,7 +149,7 @@ impl StatisticsCollector {
             peak_connections: self.peak.load(Relaxed),
             total_messages: sum(|shard| &shard.messages),
             total_broadcasts: self.broadcasts.load(Relaxed),
-            dropped_messages: sum(|shard| &shard.dropped) + refused,
+            dropped_messages: self.tally(|tally| tally.drops.sum()),
             duplicate_messages: self.duplicates.load(Relaxed),
             queue_overflows: refused,
             reconnections: self.reconnections.load(Relaxed),
@@ -158,6 +157,11 @@ impl StatisticsCollector {
             last_activity: UnixMillis(last_activity.max(self.last_broadcast.load(Relaxed))),
             average_latency: average(&self.latencies()),
         }
+    }
+
+    /// A count by reason, over all shards.
+    pub fn tally(&self, count: impl Fn(&Tally) -> u64) -> u64 {
+        self.shards.iter().map(|shard| count(&shard.tally)).sum()
     }
 
     /// The newest latency samples of all shards, as many as are kept, unordered.
@@ -178,7 +182,7 @@ impl ShardCounters {
     fn new(max_latency_samples: usize) -> Self {
         Self {
             messages: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            tally: Tally::default(),
             last_activity: AtomicU64::new(0),
             pending_bytes: AtomicUsize::new(0),
             latencies: Mutex::new(CircularBuffer::new(max_latency_samples)),
@@ -204,8 +208,9 @@ impl ShardCounters {
         self.pending_bytes.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
-    pub fn dropped(&self, count: u32) {
-        self.dropped.fetch_add(u64::from(count), Relaxed);
+    /// Payloads that were not delivered.
+    pub fn dropped(&self, reason: DropReason, count: u32) {
+        self.tally.drops.add(reason, u64::from(count));
     }
 }
 
@@ -240,7 +245,7 @@ mod tests {
         collector.connection_closed();
         collector.connection_opened(false);
         collector.refused();
-        collector.shard(0).dropped(4);
+        collector.shard(0).dropped(DropReason::Disconnected, 4);
         let statistics = collector.read();
         assert_eq!((statistics.active_connections, statistics.peak_connections), (2, 2));
         assert_eq!((statistics.total_connections, statistics.reconnections), (3, 1));
