@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tracing::{debug, error};
 
+use crate::core::containment::note_panic;
 use crate::core::host::Ending;
 use crate::core::outbox::{Flushed, Outbox};
 use crate::core::shard::Shard;
@@ -347,6 +348,7 @@ impl Future for ConnectionTask {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(ending)) => ending,
             Err(_panic) => {
+                note_panic();
                 error!(connection = self.connection.number.0, "a connection was ended by a panic");
                 Ending::Lost
             }

@@ -18,6 +18,7 @@ mod dialogue;
 mod fan_out;
 pub mod hooks;
 pub mod host;
+pub mod inspection;
 pub mod json;
 pub mod message_handler;
 pub mod operation_queue_manager;

@@ -3,6 +3,7 @@
 //! Publishers push from any thread, the shard takes. The lock covers moving pointers, nothing else.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -20,6 +21,7 @@ pub struct Operation {
     pub target: Target,
     pub message: Arc<Prepared>,
     pub priority: Priority,
+    pub published: Instant,
 }
 
 /// Who of a shard's connections receives it.
@@ -109,7 +111,12 @@ mod tests {
     use super::*;
 
     fn operation(priority: Priority, text: &str) -> Operation {
-        Operation { target: Target::Everybody, message: Prepared::text(text.into()), priority }
+        Operation {
+            target: Target::Everybody,
+            message: Prepared::text(text.into()),
+            priority,
+            published: Instant::now(),
+        }
     }
 
     #[test]

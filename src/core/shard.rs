@@ -21,6 +21,7 @@ use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
 use crate::core::containment::contain;
+use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
 use crate::core::subscription_manager::TopicIndex;
@@ -62,6 +63,7 @@ pub struct ShardHandle {
     pub id: ShardId,
     commands: mpsc::UnboundedSender<Command>,
     pub operations: Arc<OperationQueue>,
+    pub post: Arc<Post>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -85,6 +87,11 @@ pub struct Shard {
     pub(super) admissions: Cell<usize>,
     /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
+    pub(super) post: Arc<Post>,
+    pub(super) next_tick: Cell<Instant>,
+    pub(super) next_snapshot: Cell<Instant>,
+    /// When what is carried out in this turn was published.
+    published: RefCell<Vec<Instant>>,
     // Shared by all connections, so that an idle one holds no buffer.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
     pub(super) inflater: RefCell<Inflater>,
@@ -98,21 +105,40 @@ impl ShardHandle {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let operations = Arc::new(OperationQueue::new(shared.options.max_queue_bytes));
+        let post = Arc::new(Post::new(Instant::now()));
         let thread = std::thread::Builder::new().name(format!("carillon-{}", id.0)).spawn({
             let operations = operations.clone();
-            let dispatch = shared.dispatch.clone();
+            let (dispatch, post) = (shared.dispatch.clone(), post.clone());
             move || {
                 let _log = tracing::dispatcher::set_default(&dispatch);
                 let tasks = LocalSet::new();
-                tasks.block_on(&runtime, async move { Rc::new(Shard::new(id, shared)).run(inbox, &operations).await });
+                tasks.block_on(
+                    &runtime,
+                    async move { Rc::new(Shard::new(id, shared, post)).run(inbox, &operations).await },
+                );
             }
         })?;
-        Ok(Self { id, commands, operations, thread: Mutex::new(Some(thread)) })
+        Ok(Self { id, commands, operations, post, thread: Mutex::new(Some(thread)) })
     }
 
     /// `false` if the shard has ended.
     pub fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
+    }
+
+    /// What is known of the shard without asking it.
+    pub fn inspect(&self, now: Instant) -> (ShardInspection, Snapshot) {
+        let snapshot = self.post.snapshot();
+        let shard = ShardInspection {
+            id: self.id,
+            connections: snapshot.connections,
+            topics: snapshot.topics,
+            queued_operations: self.operations.len(),
+            queued_bytes: self.operations.bytes(),
+            pending_bytes: snapshot.pending_bytes,
+            silence: self.post.silence(now),
+        };
+        (shard, snapshot)
     }
 
     /// Waits for the thread to end. Whoever comes second waits as long.
@@ -127,7 +153,8 @@ impl ShardHandle {
 }
 
 impl Shard {
-    fn new(id: ShardId, shared: Arc<Shared>) -> Self {
+    fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>) -> Self {
+        let now = Instant::now();
         Self {
             id,
             counters: shared.statistics.shard(usize::from(id.0)),
@@ -136,10 +163,14 @@ impl Shard {
             phase: Cell::new(Phase::Serving),
             connections: RefCell::default(),
             topics: RefCell::default(),
-            timers: Timers::new(Instant::now()),
+            timers: Timers::new(now),
             staged: RefCell::default(),
             admissions: Cell::new(0),
             draining: Notify::new(),
+            post,
+            next_tick: Cell::new(now + TICK),
+            next_snapshot: Cell::new(now),
+            published: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             inflater: RefCell::default(),
             deflaters: RefCell::default(),
@@ -171,6 +202,7 @@ impl Shard {
             self.take_operations(operations);
             contain("timers", || self.act_on_time(Instant::now()));
             contain("writing", || self.flush_staged());
+            self.note_latencies();
             // Without this a full inbox would keep connections from being read.
             tokio::task::yield_now().await;
         }
@@ -196,6 +228,19 @@ impl Shard {
         operations.take(OPERATIONS_PER_TURN, &mut taken);
         for operation in &taken {
             contain("a publish", || self.carry_out(operation));
+        }
+        self.published.borrow_mut().extend(taken.iter().map(|operation| operation.published));
+    }
+
+    /// What was carried out in this turn has been written, or put into batches.
+    fn note_latencies(&self) {
+        let mut published = self.published.borrow_mut();
+        if published.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for time in published.drain(..) {
+            self.counters.published(now.saturating_duration_since(time));
         }
     }
 
@@ -241,6 +286,9 @@ impl Shard {
         {
             self.cut_everybody();
         }
+        if now >= self.next_tick.get() {
+            self.tick(now);
+        }
         while let Some((key, batch)) = self.timers.due_flush(now) {
             if let Some(connection) = self.connection(key)
                 && connection.outbox.borrow().batch() == batch
@@ -268,7 +316,7 @@ impl Shard {
             Phase::Draining { deadline } => Some(deadline.max(Instant::now() + Duration::from_millis(10))),
             Phase::Serving => None,
         };
-        [self.timers.next(), drain].into_iter().flatten().min()
+        [self.timers.next(), drain, Some(self.next_tick.get())].into_iter().flatten().min()
     }
 
     fn is_done(&self) -> bool {

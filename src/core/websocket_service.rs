@@ -16,18 +16,21 @@ use tracing::{Dispatch, info, warn};
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
+use crate::core::circuit_breaker::Circuit;
 use crate::core::connection_manager::ConnectionManager;
-use crate::core::containment::ContainedHost;
+use crate::core::containment::{self, ContainedHost};
 use crate::core::hooks::Hooks;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
+use crate::core::inspection::{Inspection, ShardInspection};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
 use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
+use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
-use crate::monitoring::tally::DropReason;
+use crate::monitoring::tally::{DropReason, Hook};
 use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
@@ -387,6 +390,36 @@ impl WebSocketService {
         }
     }
 
+    /// At most a second or so old, see `inspection`.
+    pub fn inspect(&self, top: usize) -> Inspection {
+        let now = Instant::now();
+        let shards = self.run().map(|run| run.shards.iter().map(|shard| shard.inspect(now)).collect());
+        Inspection::merge(shards.unwrap_or_default(), top)
+    }
+
+    /// Prometheus text, format 0.0.4. Waits for no shard.
+    pub fn metrics_text(&self, event_loop_delay: Option<Duration>) -> String {
+        let counts = self.counts();
+        let circuits = self.circuits().into_iter().map(|(hook, circuit)| (hook, circuit as u8));
+        metrics_reporter::render(&Readings {
+            collector: &self.statistics,
+            users: counts.users,
+            topics: counts.bills,
+            subscriptions: counts.subscriptions,
+            shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
+            circuits: circuits.collect(),
+            panics: containment::panics(),
+            event_loop_delay,
+        })
+    }
+
+    /// The state of each hook's circuit breaker; closed while nothing runs.
+    pub fn circuits(&self) -> [(Hook, Circuit); Hook::COUNT] {
+        let run = self.run();
+        let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.shared.hooks.circuit(hook));
+        [Hook::LookupUser, Hook::LoadPreferences, Hook::SavePreferences].map(|hook| (hook, circuit(hook)))
+    }
+
     pub fn sizes(&self) -> Sizes {
         const PER_CONNECTION: usize = 100;
         const PER_BILL: usize = 8;
@@ -440,8 +473,10 @@ impl WebSocketService {
             }
             return false;
         }
+        let published = Instant::now();
         for shard in concerned() {
-            shard.operations.push(Operation { target: target.clone(), message: message.clone(), priority });
+            let message = message.clone();
+            shard.operations.push(Operation { target: target.clone(), message, priority, published });
         }
         if self.is_overloaded.load(Ordering::Relaxed) {
             let half = run.shared.options.max_queue_bytes / 2;

@@ -5,8 +5,9 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::monitoring::histogram::{Distribution, Histogram};
 use crate::monitoring::tally::{DropReason, Tally};
 use crate::utils::CircularBuffer;
 
@@ -38,6 +39,8 @@ pub struct ShardCounters {
     /// Unwritten bytes of the shard's connections.
     pending_bytes: AtomicUsize,
     latencies: Mutex<CircularBuffer<Latency>>,
+    client_latency: Histogram,
+    publish_latency: Histogram,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +162,22 @@ impl StatisticsCollector {
         }
     }
 
+    /// From clients' timestamps to the arrival of their messages, all that were told.
+    pub fn client_latencies(&self) -> Distribution {
+        self.distribution(|shard| &shard.client_latency)
+    }
+
+    /// From a publish to the end of the turn in which a shard wrote or batched it.
+    pub fn publish_latencies(&self) -> Distribution {
+        self.distribution(|shard| &shard.publish_latency)
+    }
+
+    fn distribution(&self, of: impl Fn(&ShardCounters) -> &Histogram) -> Distribution {
+        let mut distribution = Distribution::default();
+        self.shards.iter().for_each(|shard| distribution.add(of(shard)));
+        distribution
+    }
+
     /// A count by reason, over all shards.
     pub fn tally(&self, count: impl Fn(&Tally) -> u64) -> u64 {
         self.shards.iter().map(|shard| count(&shard.tally)).sum()
@@ -186,6 +205,8 @@ impl ShardCounters {
             last_activity: AtomicU64::new(0),
             pending_bytes: AtomicUsize::new(0),
             latencies: Mutex::new(CircularBuffer::new(max_latency_samples)),
+            client_latency: Histogram::default(),
+            publish_latency: Histogram::default(),
         }
     }
 
@@ -193,9 +214,15 @@ impl ShardCounters {
         self.messages.fetch_add(1, Relaxed);
         self.activity(now);
         if let Some(millis) = latency_ms {
+            self.client_latency.record(Duration::from_secs_f64(millis.max(0.0) / 1000.0));
             // Contended only while somebody reads the samples.
             self.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(Latency { at: now, millis });
         }
+    }
+
+    /// A publish was carried out, this long after it was made.
+    pub fn published(&self, latency: Duration) {
+        self.publish_latency.record(latency);
     }
 
     pub fn activity(&self, now: UnixMillis) {
