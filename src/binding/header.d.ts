@@ -117,6 +117,8 @@ export interface ServiceEvents {
   disconnection(info: { connectionId: string; userId: string; code: number; reason: string }): void
   subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
+  /** The status has changed; looked at every HEALTH_CHECK_INTERVAL, but at most once a second. */
+  health(status: HealthStatus): void
   stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
   error(error: Error & { code: string }): void
 }

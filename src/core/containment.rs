@@ -45,6 +45,10 @@ impl Host for ContainedHost {
         contain("emit", || self.0.emit(event));
     }
 
+    fn check_health(&self) {
+        contain("check_health", || self.0.check_health());
+    }
+
     fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>) {
         contain("lookup_user", || self.0.lookup_user(user, claims, answer));
     }

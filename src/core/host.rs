@@ -26,6 +26,8 @@ pub enum EventKind {
     Connection,
     Disconnection,
     Error,
+    /// Fired by the host itself, see [`Host::check_health`].
+    Health,
     SlowConsumer,
     StateChange,
     Subscription,
@@ -93,6 +95,9 @@ pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
 pub trait Host: Send + Sync + 'static {
     fn listens(&self, kind: EventKind) -> bool;
     fn emit(&self, event: Event);
+    /// It is time to look at the service's health, which only the host can judge as a whole. Called each health check
+    /// interval while the service runs.
+    fn check_health(&self) {}
     fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>);
     fn load_preferences(&self, user: &UserId, answer: Answer<Value>);
     fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>);

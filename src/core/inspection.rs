@@ -131,10 +131,17 @@ fn slowness(consumer: &SlowConsumer) -> (std::cmp::Reverse<(usize, u32)>, u64) {
 }
 
 impl Shard {
-    /// The second's sign of life; `now` is when the turn began.
+    /// The second's sign of life, and what the first shard does for all; `now` is when the turn began.
     pub(super) fn tick(&self, now: Instant) {
         self.next_tick.set(now + TICK);
         self.post.sign_of_life(now);
+        if self.id.0 == 0 {
+            self.shared.statistics.remember_second();
+            if now >= self.next_health_check.get() {
+                self.next_health_check.set(now + self.shared.options.base.health_check_interval);
+                self.shared.host.check_health();
+            }
+        }
         if now >= self.next_snapshot.get() {
             let begun = Instant::now();
             self.post.leave(self.snapshot());

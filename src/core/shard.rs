@@ -90,6 +90,7 @@ pub struct Shard {
     pub(super) post: Arc<Post>,
     pub(super) next_tick: Cell<Instant>,
     pub(super) next_snapshot: Cell<Instant>,
+    pub(super) next_health_check: Cell<Instant>,
     /// When what is carried out in this turn was published.
     published: RefCell<Vec<Instant>>,
     // Shared by all connections, so that an idle one holds no buffer.
@@ -170,6 +171,7 @@ impl Shard {
             post,
             next_tick: Cell::new(now + TICK),
             next_snapshot: Cell::new(now),
+            next_health_check: Cell::new(now + shared.options.base.health_check_interval),
             published: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             inflater: RefCell::default(),

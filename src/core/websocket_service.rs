@@ -28,6 +28,8 @@ use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
+use crate::monitoring::health_checker::Surroundings;
+use crate::monitoring::history::Second;
 use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
 use crate::monitoring::tally::{DropReason, Hook};
@@ -178,6 +180,7 @@ impl WebSocketService {
         if !matches!(*life, Life::Stopped) {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service is running already"));
         }
+        self.statistics.begin_history(options.base.performance_history_max_size);
         let threads = options.threads.clamp(1, ShardSet::CAPACITY);
         let shared = Arc::new(Shared {
             options,
@@ -387,6 +390,21 @@ impl WebSocketService {
             queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
             queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
             dedupe_entries,
+        }
+    }
+
+    /// The last seconds of this run, oldest first.
+    pub fn history(&self) -> Vec<Second> {
+        self.statistics.seconds()
+    }
+
+    /// What the health check looks at beside the counters.
+    pub fn surroundings(&self, event_loop_delay: Option<Duration>) -> Surroundings {
+        let open = self.circuits().into_iter().filter(|(_, circuit)| *circuit == Circuit::Open);
+        Surroundings {
+            silences: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.silence)).collect(),
+            open_circuits: open.map(|(hook, _)| hook.label()).collect(),
+            event_loop_delay,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod health_checker;
 pub mod histogram;
+pub mod history;
 pub mod metrics_reporter;
 pub mod statistics_collector;
 pub mod tally;

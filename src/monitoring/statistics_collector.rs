@@ -4,11 +4,12 @@
 //! [`ShardCounters`]; getters read all of them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::monitoring::histogram::{Distribution, Histogram};
-use crate::monitoring::tally::{DropReason, Tally};
+use crate::monitoring::history::{History, Second, Totals};
+use crate::monitoring::tally::{DropReason, Tally, Traffic};
 use crate::utils::CircularBuffer;
 
 /// Milliseconds since 1970, as JavaScript's `Date.now()`.
@@ -61,6 +62,8 @@ pub struct StatisticsCollector {
     broadcasts: AtomicU64,
     duplicates: AtomicU64,
     last_broadcast: AtomicU64,
+    /// Locked once a second by the first shard, and by whoever asks.
+    history: Mutex<History>,
 }
 
 /// The counters at one moment.
@@ -94,6 +97,7 @@ impl StatisticsCollector {
             broadcasts: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             last_broadcast: AtomicU64::new(now.0),
+            history: Mutex::new(History::new(0)),
         }
     }
 
@@ -176,6 +180,29 @@ impl StatisticsCollector {
         let mut distribution = Distribution::default();
         self.shards.iter().for_each(|shard| distribution.add(of(shard)));
         distribution
+    }
+
+    /// A run begins: what was remembered of an earlier one goes.
+    pub fn begin_history(&self, seconds: usize) {
+        *self.history() = History::new(seconds);
+    }
+
+    pub fn remember_second(&self) {
+        let statistics = self.read();
+        let deliveries = self.tally(|tally| tally.traffic.get(Traffic::Deliveries));
+        let totals = Totals { messages: statistics.total_messages, deliveries };
+        let pending = self.pending_bytes();
+        let (connections, latency) = (statistics.active_connections, statistics.average_latency);
+        self.history().add(UnixMillis::now(), totals, connections, latency, pending);
+    }
+
+    /// The last seconds, oldest first.
+    pub fn seconds(&self) -> Vec<Second> {
+        self.history().seconds()
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A count by reason, over all shards.
