@@ -37,14 +37,14 @@ pub struct NodeHost {
     delay: Mutex<Option<Delay>>,
 }
 
-/// How long the oldest parcel had waited when Node's thread last took them.
+/// The longest that a parcel had to wait for Node's thread of late.
 #[derive(Clone, Copy)]
 struct Delay {
     waited: Duration,
     seen: Instant,
 }
 
-/// A delay seen longer ago says nothing of now.
+/// A delay seen longer ago says nothing of now. A health check comes as often by default.
 const DELAY_LIFETIME: Duration = Duration::from_secs(60);
 
 /// What waits for Node's thread. Calls of hooks are bounded by the connections that wait for them; events and log lines
@@ -130,7 +130,7 @@ impl NodeHost {
         self.send(Parcel::Bridge(id));
     }
 
-    /// How long the JavaScript thread kept parcels waiting when it last took some; unknown while there are none.
+    /// The longest that the JavaScript thread kept a parcel waiting within a minute; unknown if there was none.
     pub fn event_loop_delay(&self) -> Option<Duration> {
         let delay = *self.delay.lock().unwrap_or_else(PoisonError::into_inner);
         delay.filter(|delay| delay.seen.elapsed() < DELAY_LIFETIME).map(|delay| delay.waited)
@@ -165,8 +165,11 @@ impl NodeHost {
     fn take(&self) -> Queue {
         let queue = std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(since) = queue.since {
-            let delay = Delay { waited: since.elapsed(), seen: Instant::now() };
-            *self.delay.lock().unwrap_or_else(PoisonError::into_inner) = Some(delay);
+            let mut longest = self.delay.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = since.elapsed();
+            if longest.is_none_or(|longest| longest.waited <= waited || longest.seen.elapsed() > DELAY_LIFETIME) {
+                *longest = Some(Delay { waited, seen: Instant::now() });
+            }
         }
         queue
     }

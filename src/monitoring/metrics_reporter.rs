@@ -24,7 +24,7 @@ pub struct Readings<'a> {
     /// 0 closed, 1 half-open, 2 open.
     pub circuits: Vec<(Hook, u8)>,
     pub panics: u64,
-    /// How long what was for Node's thread had to wait for it, when that was last seen.
+    /// The longest that anything had to wait for Node's thread within the last minute.
     pub event_loop_delay: Option<Duration>,
 }
 
@@ -184,7 +184,7 @@ fn application(page: &mut Page, readings: &Readings<'_>) {
         readings.panics,
     );
     if let Some(delay) = readings.event_loop_delay {
-        page.gauge("carillon_event_loop_delay_seconds", "How long events and hooks waited for the JavaScript thread, when last seen. Above 1 s something blocks it.", delay.as_secs_f64());
+        page.gauge("carillon_event_loop_delay_seconds", "The longest that an event or a hook waited for the JavaScript thread within a minute. Above 1 s something blocks it.", delay.as_secs_f64());
     }
 }
 
