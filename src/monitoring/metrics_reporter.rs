@@ -133,7 +133,8 @@ fn messages(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics) {
 }
 
 fn shards(page: &mut Page, readings: &Readings<'_>) {
-    let families: [(&str, &str, fn(&ShardReading) -> f64); 5] = [
+    type Read = fn(&ShardReading) -> f64;
+    let families: [(&str, &str, Read); 5] = [
         (
             "carillon_shard_connections",
             "Connections of each shard, closing ones included. They are dealt in turn: very uneven ones mean that some live much longer.",
