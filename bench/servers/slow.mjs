@@ -10,6 +10,8 @@ const service = new WebSocketService({
   maxBackpressure: Number(process.env.BENCH_BOUND),
   slowConsumer: 'drop-oldest',
   compression: false,
+  // The clients of this bench answer no pings.
+  base: { HEARTBEAT_INTERVAL: 3_600_000, STALE_CONNECTION_THRESHOLD: 3_600_000 },
 })
 const server = http.createServer()
 service.initialize(server)

@@ -11,7 +11,7 @@ use napi::{Env, Result};
 
 use crate::binding::bridge;
 use crate::binding::events::Courier;
-use crate::binding::values::{self, WeakReference};
+use crate::binding::values::{self, Reference};
 use crate::core::Arrival;
 use crate::transport::Source;
 use crate::transport::handshake::{self, Rejection, RequestHead};
@@ -36,8 +36,8 @@ const HEADERS: [&str; 11] = [
 /// The server holds the listener and the listener the service, never the other way round: a server that nobody
 /// refers to any more takes its service along.
 pub struct Attachment {
-    server: WeakReference,
-    listener: WeakReference,
+    server: Reference,
+    listener: Reference,
 }
 
 /// What the listener needs of the service.
@@ -74,8 +74,8 @@ impl Attachment {
             )?;
         values::call_method(server, "on", FnArgs::from(("upgrade", listener.to_unknown())))?;
         Ok(Self {
-            server: WeakReference::new(env, &server.to_unknown())?,
-            listener: WeakReference::new(env, &listener.to_unknown())?,
+            server: Reference::weak(env, &server.to_unknown())?,
+            listener: Reference::weak(env, &listener.to_unknown())?,
         })
     }
 

@@ -9,13 +9,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use napi::bindgen_prelude::{
-    Buffer, FnArgs, Function, FunctionCallContext, JsValue, JsValuesTupleIntoVec, Object, ObjectRef,
-};
+use napi::bindgen_prelude::{Buffer, FnArgs, Function, FunctionCallContext, JsValue, JsValuesTupleIntoVec, Object};
 use napi::{Env, Result};
 
 use crate::binding::events::{Courier, NodeHost};
-use crate::binding::values;
+use crate::binding::values::{self, Reference};
 use crate::transport::Source;
 use crate::transport::bridge::{Bridge, Fate, Pipe, Signal, Work};
 
@@ -36,7 +34,7 @@ pub struct Bridges {
 
 struct NodeEnd {
     pipe: Arc<Pipe>,
-    socket: ObjectRef<false>,
+    socket: Reference,
 }
 
 struct SignalNode {
@@ -63,7 +61,11 @@ pub fn open(env: &Env, courier: &Rc<Courier>, socket: &Object<'_>) -> Result<Sou
     call_if_there(socket, "setNoDelay", FnArgs::from((true,)))?;
     // An idle connection must not keep the process alive, nor a handshake in flight.
     call_if_there(socket, "unref", ())?;
-    courier.bridges().open.borrow_mut().insert(id, NodeEnd { pipe, socket: socket.create_ref()? });
+    courier
+        .bridges()
+        .open
+        .borrow_mut()
+        .insert(id, NodeEnd { pipe, socket: Reference::strong(env, &socket.to_unknown())? });
     values::call_method(socket, "resume", ())?;
     Ok(Source::Bridge(bridge))
 }
@@ -104,11 +106,10 @@ fn listen(env: &Env, courier: &Rc<Courier>, socket: &Object<'_>, id: BridgeId, p
     on(env, socket, "close", {
         // Strong: a service that goes leaves sockets behind, which its courier has still to close.
         let (pipe, courier) = (pipe.clone(), courier.clone());
-        move |context| {
+        move |_| {
             pipe.peer_gone();
-            let closed = courier.bridges().open.borrow_mut().remove(&id);
-            // A reference that is only dropped keeps its object for ever.
-            closed.map_or(Ok(()), |end| end.socket.unref(context.env))
+            courier.bridges().open.borrow_mut().remove(&id);
+            Ok(())
         }
     })
 }
@@ -137,7 +138,8 @@ impl Bridges {
         let (pipe, socket) = {
             let open = self.open.borrow();
             let Some(end) = open.get(&id) else { return Ok(()) };
-            (end.pipe.clone(), end.socket.get_value(env)?)
+            let Some(socket) = end.socket.object(env) else { return Ok(()) };
+            (end.pipe.clone(), socket)
         };
         let result = carry_out(env, &socket, &pipe);
         if result.is_err() {

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, ObjectRef, Unknown};
+use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Env, Result, Status};
 use serde_json::{Map, Value};
 use tracing::Dispatch;
 
 use crate::binding::bridge::{BridgeId, Bridges};
-use crate::binding::values;
+use crate::binding::values::{self, Reference};
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
 use crate::error::{Error, ErrorKind};
 use crate::types::UserId;
@@ -217,8 +217,8 @@ struct Listener {
 #[derive(Default)]
 pub struct Functions {
     pub lookup_user: Option<Callback>,
-    pub preferences: Option<ObjectRef<false>>,
-    pub logger: Option<ObjectRef<false>>,
+    pub preferences: Option<Reference>,
+    pub logger: Option<Reference>,
 }
 
 /// Looks at the service's health; hands back a status that is to be told.
@@ -280,8 +280,8 @@ impl Courier {
 
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
         for level in LogLevel::ALL {
-            let is_logged = match &functions.logger {
-                Some(logger) => values::kind(&values::property(&logger.get_value(env)?, level.method())?) == "function",
+            let is_logged = match functions.logger.as_ref().and_then(|logger| logger.object(env)) {
+                Some(logger) => values::kind(&values::property(&logger, level.method())?) == "function",
                 None => false,
             };
             self.host.set_heard(level.bit(), is_logged);
@@ -411,8 +411,7 @@ impl Courier {
 
 impl Functions {
     fn log(&self, env: &Env, level: LogLevel, message: &str, context: Map<String, Value>) -> Result<()> {
-        let Some(logger) = &self.logger else { return Ok(()) };
-        let logger = logger.get_value(env)?;
+        let Some(logger) = self.logger.as_ref().and_then(|logger| logger.object(env)) else { return Ok(()) };
         let context = values::from_json(env, &Value::Object(context).to_string())?;
         values::call_method(&logger, level.method(), FnArgs::from((message, context)))?;
         Ok(())
@@ -433,8 +432,9 @@ impl Functions {
         user: &UserId,
         preferences: Option<Map<String, Value>>,
     ) -> Result<Unknown<'env>> {
-        let Some(hooks) = &self.preferences else { return values::write(env, ()) };
-        let hooks = hooks.get_value(env)?;
+        let Some(hooks) = self.preferences.as_ref().and_then(|hooks| hooks.object(env)) else {
+            return values::write(env, ());
+        };
         match preferences {
             None => values::call_method(&hooks, method, FnArgs::from((user.as_str(),))),
             Some(preferences) => {

@@ -9,7 +9,7 @@ use napi::{Env, Result};
 
 use crate::binding::error::exception;
 use crate::binding::events::{Functions, LogLevel};
-use crate::binding::values;
+use crate::binding::values::{self, Reference};
 use crate::config::{BaseConfig, RuntimeValues, closest};
 use crate::core::authenticator::{KeyMaterial, TokenRules};
 use crate::core::service_options::{Batching, ServiceOptions, SlowConsumerPolicy};
@@ -192,7 +192,7 @@ impl Reader<'_> {
                     return Err(self.wrong(&format!("preferences.{name}"), "a function", values::kind(&hook)));
                 }
             }
-            functions.preferences = Some(hooks.create_ref()?);
+            functions.preferences = Some(Reference::strong(self.env, &hooks.to_unknown())?);
         }
         if let Some(given) = self.get("logger")? {
             let logger = values::as_object(&given)
@@ -206,7 +206,7 @@ impl Reader<'_> {
                     return Err(self.wrong(&format!("logger.{}", level.method()), "a function", values::kind(&method)));
                 }
             }
-            functions.logger = Some(logger.create_ref()?);
+            functions.logger = Some(Reference::strong(self.env, &logger.to_unknown())?);
         }
         Ok(functions)
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, ObjectRef, This, Unknown};
+use napi::bindgen_prelude::{JavaScriptClassExt, JsValue, Object, This, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 use tracing::Dispatch;
@@ -18,6 +18,7 @@ use crate::binding::listen::{self, Port};
 use crate::binding::objects::{HealthStatus, Inspection, ListenAddress, ServiceMetrics, ServiceStats};
 use crate::binding::options::{self, KeySource, Parsed};
 use crate::binding::runtime_config::RuntimeConfig;
+use crate::binding::values::Reference;
 use crate::binding::{health, logging, publish, values};
 use crate::config;
 use crate::core::Arrival;
@@ -41,13 +42,13 @@ struct Inner {
     core: Arc<Core>,
     courier: Rc<Courier>,
     runtime: Arc<config::RuntimeConfig>,
-    runtime_view: RefCell<Option<ObjectRef<false>>>,
+    runtime_view: RefCell<Option<Reference>>,
     dispatch: Dispatch,
     parsed: RefCell<Parsed>,
     attachment: RefCell<Option<Attachment>>,
     port: Port,
     /// The promise of the shutdown under way, the same for every caller.
-    ending: RefCell<Option<ObjectRef<false>>>,
+    ending: RefCell<Option<Reference>>,
     /// The secret the verifier in use was made with.
     secret: RefCell<Option<String>>,
     /// The health that listeners know of.
@@ -277,12 +278,12 @@ impl WebSocketService {
     #[napi(getter, ts_return_type = "RuntimeConfig")]
     pub fn runtime_config<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
         let mut view = self.inner.runtime_view.borrow_mut();
-        if let Some(view) = &*view {
-            return view.get_value(env);
+        if let Some(view) = view.as_ref().and_then(|view| view.object(env)) {
+            return Ok(view);
         }
         let instance = RuntimeConfig::new(self.inner.runtime.clone()).into_instance(env)?;
         let object: Object<'env> = values::read(&instance.as_object(env).to_unknown())?;
-        *view = Some(object.create_ref()?);
+        *view = Some(Reference::strong(env, &object.to_unknown())?);
         Ok(object)
     }
 
@@ -485,12 +486,12 @@ impl Inner {
     fn shutdown<'env>(self: &Rc<Self>, env: &'env Env) -> Result<Object<'env>> {
         // From here on the promise keeps the process alive, not the port.
         self.port.close();
-        if let Some(ending) = &*self.ending.borrow() {
-            return ending.get_value(env);
+        if let Some(ending) = self.ending.borrow().as_ref().and_then(|ending| ending.object(env)) {
+            return Ok(ending);
         }
         // The deferred keeps the process alive until it is settled, which the grace period bounds.
         let (deferred, promise) = env.create_deferred::<(), Box<dyn FnOnce(Env) -> Result<()>>>()?;
-        *self.ending.borrow_mut() = Some(promise.create_ref()?);
+        *self.ending.borrow_mut() = Some(Reference::strong(env, &promise.to_unknown())?);
         let handle = InnerHandle::new(self.clone());
         self.core.shutdown(move || {
             deferred.resolve(Box::new(move |env| {

@@ -121,18 +121,21 @@ pub fn environment_variable(env: &Env, name: &str) -> Option<String> {
     as_string(&property(&variables, name).ok()?)
 }
 
-/// A reference that does not keep its value alive. Belongs to Node's thread.
-pub struct WeakReference {
+/// A reference to a value, weak or strong. Belongs to Node's thread, and lets go when it is dropped.
+pub struct Reference {
     env: sys::napi_env,
     raw: sys::napi_ref,
 }
 
-impl WeakReference {
-    pub fn new(env: &Env, value: &Unknown<'_>) -> Result<Self> {
-        let mut raw = std::ptr::null_mut();
-        // SAFETY: the value is a live handle of this environment; a count of 0 makes the reference weak.
-        check_status!(unsafe { sys::napi_create_reference(env.raw(), value.raw(), 0, &mut raw) })?;
-        Ok(Self { env: env.raw(), raw })
+impl Reference {
+    /// Does not keep the value alive.
+    pub fn weak(env: &Env, value: &Unknown<'_>) -> Result<Self> {
+        Self::new(env, value, 0)
+    }
+
+    /// Keeps the value alive.
+    pub fn strong(env: &Env, value: &Unknown<'_>) -> Result<Self> {
+        Self::new(env, value, 1)
     }
 
     /// The value, unless it has been collected.
@@ -146,9 +149,21 @@ impl WeakReference {
         // SAFETY: a value that is not null is a live handle of the current scope.
         unsafe { Unknown::from_napi_value(env.raw(), value) }.ok()
     }
+
+    /// The value as an object.
+    pub fn object<'env>(&self, env: &'env Env) -> Option<Object<'env>> {
+        self.get(env).and_then(|value| read(&value).ok())
+    }
+
+    fn new(env: &Env, value: &Unknown<'_>, count: u32) -> Result<Self> {
+        let mut raw = std::ptr::null_mut();
+        // SAFETY: the value is a live handle of this environment.
+        check_status!(unsafe { sys::napi_create_reference(env.raw(), value.raw(), count, &mut raw) })?;
+        Ok(Self { env: env.raw(), raw })
+    }
 }
 
-impl Drop for WeakReference {
+impl Drop for Reference {
     fn drop(&mut self) {
         // SAFETY: made by `new`, deleted once, on Node's thread, where its owner lives.
         unsafe { sys::napi_delete_reference(self.env, self.raw) };
