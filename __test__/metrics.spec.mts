@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { WebSocketService, type HealthStatus, type Inspection } from 'carillon'
-import { TestServer, options, withToken } from './support/server.mjs'
+import { TRANSPORT, TestServer, options, withToken } from './support/server.mjs'
 import { tokenOf } from './support/token.mjs'
 import { MANDATORY, ROOT } from './support/tools.mjs'
 import { eventually, within } from './support/waiting.mjs'
@@ -146,7 +146,8 @@ describe('inspect()', () => {
     await eventually(() => (site.service.inspect().slowestConsumers[0]?.dropped ?? 0) > 0, 'what it lost is told')
     const [first] = site.service.inspect({ top: 1 }).slowestConsumers
     assert.match(first?.connectionId ?? '', /^slow-\d+$/)
-    assert.ok((first?.pendingBytes ?? 0) > 0)
+    // Node takes what a bridged connection has, until its own buffers are full.
+    assert.ok(TRANSPORT === 'bridge' || (first?.pendingBytes ?? 0) > 0)
     const dropped = sample(site.service.metricsText(), 'carillon_messages_dropped_total{reason="slow_consumer_drop_newest"}')
     assert.equal(dropped, site.service.getStats().droppedMessages)
   })
