@@ -17,13 +17,16 @@ export interface WebSocketServiceOptions {
   jwtUserIdClaim?: string
   jwtIssuer?: string
   jwtAudience?: string
-  /** Does this user exist? Falsy or a rejection → 401. Without it every valid token is let in. */
+  /** Does this user exist? Falsy → 401. Without it every valid token is let in. A rejection is a failure: it is tried again
+   *  up to twice within `lookupTimeout`, then answered with 401. After 5 failures in a row, or more than half of 20, the hook
+   *  is left alone for 5 to 60 s, and who would have needed it gets 503 with Retry-After. */
   lookupUser?: (userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>
   /** A look-up that takes longer counts as failed. @default 5000 */
   lookupTimeout?: number
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
   authTimeout?: number
-  /** Load and store preferences; without them everybody has the same constants. */
+  /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
+   *  does; `save` is never tried again. */
   preferences?: {
     load(userId: string): unknown | Promise<unknown>
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
@@ -122,6 +125,8 @@ export interface ServiceEvents {
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
   degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void
   memoryLeak(info: MemoryLeakData): void
+  /** The status has changed; looked at every HEALTH_CHECK_INTERVAL, but at most once a second. */
+  health(status: HealthStatus): void
   stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
   error(error: Error & { code: string }): void
 }
@@ -217,6 +222,13 @@ export declare class WebSocketService {
   getMetrics(): ServiceMetrics
   /** Sizes of everything the service keeps, and the memory of the process. */
   forceMemoryAnalysis(): MemoryAnalysis
+  /** Prometheus text exposition format 0.0.4. */
+  metricsText(): string
+  /**
+   * What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
+   * nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
+   */
+  inspect(options?: { top?: number }): Inspection
   /** The bills that any open connection of the user follows, in the order they were first followed. */
   getUserSubscriptions(userId: string): Array<number>
   isUserConnected(userId: string): boolean
@@ -264,6 +276,15 @@ export interface ConnectionMetrics {
   reconnections: number
 }
 
+/** A connection that has unwritten bytes, or has lost payloads. */
+export interface ConsumerInspection {
+  connectionId: string
+  userId: string
+  pendingBytes: number
+  /** Payloads dropped by the slow-consumer policy since the connection began. */
+  dropped: number
+}
+
 /** What `getHealthStatus()` returns. */
 export interface HealthStatus {
   /** ISO 8601, UTC. */
@@ -281,6 +302,16 @@ export interface HealthStatus {
   heapUsedPercent: number
   degradationLevel: DegradationLevel
   warnings: Array<string>
+}
+
+/** What `inspect()` returns. */
+export interface Inspection {
+  shards: Array<ShardInspection>
+  /** Slowest first. */
+  slowestConsumers: Array<ConsumerInspection>
+  /** Largest first. */
+  largestTopics: Array<TopicInspection>
+  degradationLevel: DegradationLevel
 }
 
 /** Where `listen()` listens. */
@@ -316,12 +347,29 @@ export interface PerformanceMetrics {
   messageSuccessRate: number
 }
 
+/** One second of the past. */
+export interface PerformanceSample {
+  /** Milliseconds since 1970. */
+  timestamp: number
+  connections: number
+  /** Inbound. */
+  messagesPerSecond: number
+  /** Payloads accepted for one connection each. */
+  deliveriesPerSecond: number
+  /** Milliseconds, as in `getStats()`. */
+  averageLatency: number
+  /** Unwritten bytes of all connections. */
+  pendingBytes: number
+}
+
 /** What `getMetrics()` returns. */
 export interface ServiceMetrics {
   connections: ConnectionMetrics
   messages: MessageMetrics
   performance: PerformanceMetrics
   subscriptions: SubscriptionMetrics
+  /** The last PERFORMANCE_HISTORY_MAX_SIZE seconds of the run, oldest first. */
+  history: Array<PerformanceSample>
 }
 
 /** What `getStats()` returns. Times are milliseconds since 1970 unless said otherwise. */
@@ -367,10 +415,27 @@ export interface ServiceStats {
   messageSuccessRate: number
 }
 
+export interface ShardInspection {
+  id: number
+  /** Closing ones included. */
+  connections: number
+  topics: number
+  /** Publishes that wait for the shard. */
+  queuedOperations: number
+  /** Unwritten bytes of its connections. */
+  pendingBytes: number
+}
+
 export interface SubscriptionMetrics {
   totalBills: number
   totalSubscriptions: number
   usersWithSubscriptions: number
+}
+
+export interface TopicInspection {
+  billId: number
+  /** Connections that follow it. */
+  subscribers: number
 }
 
 /** Ready-made instance, configured from the environment (JWT_SECRET) or through `configure()`. */

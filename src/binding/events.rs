@@ -7,8 +7,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, Unknown};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -34,13 +35,28 @@ pub struct NodeHost {
     /// One bit per kind of event with a listener, and per level with a log method.
     heard: AtomicU32,
     wake: OnceLock<Wake>,
+    /// A health check is under way to Node's thread.
+    is_check_due: AtomicBool,
+    delay: Mutex<Option<Delay>>,
 }
+
+/// The longest that a parcel had to wait for Node's thread of late.
+#[derive(Clone, Copy)]
+struct Delay {
+    waited: Duration,
+    seen: Instant,
+}
+
+/// A delay seen longer ago says nothing of now. A health check comes as often by default.
+const DELAY_LIFETIME: Duration = Duration::from_secs(60);
 
 /// What waits for Node's thread. Calls of hooks are bounded by the connections that wait for them; events and log lines
 /// by [`MAX_WAITING`].
 #[derive(Default)]
 struct Queue {
     parcels: Vec<Parcel>,
+    /// When the first of them came.
+    since: Option<Instant>,
     /// Events and log lines that found the queue full.
     lost: u64,
 }
@@ -50,6 +66,7 @@ const MAX_WAITING: usize = 262_144;
 
 /// Something for Node's thread.
 enum Parcel {
+    CheckHealth,
     /// A bridge's shard wants something done with its socket.
     Bridge(BridgeId),
     Event(Event),
@@ -118,6 +135,12 @@ impl NodeHost {
         self.send(Parcel::Bridge(id));
     }
 
+    /// The longest that the JavaScript thread kept a parcel waiting within a minute; unknown if there was none.
+    pub fn event_loop_delay(&self) -> Option<Duration> {
+        let delay = *self.delay.lock().unwrap_or_else(PoisonError::into_inner);
+        delay.filter(|delay| delay.seen.elapsed() < DELAY_LIFETIME).map(|delay| delay.waited)
+    }
+
     fn set_heard(&self, bits: u32, heard: bool) {
         if heard {
             self.heard.fetch_or(bits, Ordering::Relaxed);
@@ -134,6 +157,9 @@ impl NodeHost {
         }
         queue.parcels.push(parcel);
         let is_first = queue.parcels.len() == 1;
+        if is_first {
+            queue.since = Some(Instant::now());
+        }
         drop(queue);
         if is_first && let Some(wake) = self.wake.get() {
             // While the environment is being torn down the call is refused: nobody is there to hear.
@@ -142,7 +168,15 @@ impl NodeHost {
     }
 
     fn take(&self) -> Queue {
-        std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        let queue = std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(since) = queue.since {
+            let mut longest = self.delay.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = since.elapsed();
+            if longest.is_none_or(|longest| longest.waited <= waited || longest.seen.elapsed() > DELAY_LIFETIME) {
+                *longest = Some(Delay { waited, seen: Instant::now() });
+            }
+        }
+        queue
     }
 }
 
@@ -154,6 +188,13 @@ impl Host for NodeHost {
     fn emit(&self, event: Event) {
         if self.listens(event.kind()) {
             self.send(Parcel::Event(event));
+        }
+    }
+
+    fn check_health(&self) {
+        // One at a time: while JavaScript is stuck there is nobody to tell.
+        if self.listens(EventKind::Health) && !self.is_check_due.swap(true, Ordering::Relaxed) {
+            self.send(Parcel::CheckHealth);
         }
     }
 
@@ -194,12 +235,16 @@ pub struct Functions {
     pub logger: Option<Reference>,
 }
 
+/// Looks at the service's health; hands back a status that is to be told.
+type Physician = dyn for<'env> Fn(&'env Env) -> Result<Option<Unknown<'env>>>;
+
 /// Delivers on Node's thread.
 pub struct Courier {
     host: Arc<NodeHost>,
     listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
     functions: RefCell<Rc<Functions>>,
     bridges: Bridges,
+    physician: RefCell<Option<Rc<Physician>>>,
     /// Where the log lines of deliveries go.
     dispatch: Dispatch,
 }
@@ -213,6 +258,7 @@ impl Courier {
             listeners: RefCell::default(),
             functions: RefCell::default(),
             bridges: Bridges::default(),
+            physician: RefCell::default(),
             dispatch,
         });
         let weak: Weak<Self> = Rc::downgrade(&courier);
@@ -227,6 +273,10 @@ impl Courier {
         // Set once, here; nobody else has the host yet.
         let _ = host.wake.set(wake);
         Ok(courier)
+    }
+
+    pub fn set_physician(&self, physician: Rc<Physician>) {
+        *self.physician.borrow_mut() = Some(physician);
     }
 
     pub fn host(&self) -> &Arc<NodeHost> {
@@ -279,7 +329,7 @@ impl Courier {
     }
 
     fn deliver(&self, env: &Env) {
-        let Queue { parcels, lost } = self.host.take();
+        let Queue { parcels, lost, .. } = self.host.take();
         if lost > 0 {
             let message = format!("{lost} events were lost because JavaScript did not take them in time");
             self.fire(env, &Event::Error(Error::new(ErrorKind::Overloaded, message)));
@@ -300,6 +350,15 @@ impl Courier {
     fn hand_over(&self, env: &Env, parcel: Parcel) {
         let functions = self.functions.borrow().clone();
         match parcel {
+            Parcel::CheckHealth => {
+                self.host.is_check_due.store(false, Ordering::Relaxed);
+                let physician = self.physician.borrow().clone();
+                match physician.map_or(Ok(None), |physician| physician(env)) {
+                    Ok(Some(status)) => self.call(env, EventKind::Health, &[status]),
+                    Ok(None) => {}
+                    Err(failure) => tracing::error!(%failure, "the health could not be checked"),
+                }
+            }
             Parcel::Bridge(id) => {
                 if let Err(failure) = self.bridges.work(env, id) {
                     values::clear_exception(env);
@@ -338,7 +397,14 @@ impl Courier {
     }
 
     fn fire(&self, env: &Env, event: &Event) {
-        let kind = event.kind();
+        match crate::binding::objects::event_arguments(env, event) {
+            Ok(arguments) => self.call(env, event.kind(), &arguments),
+            Err(failure) => tracing::error!(%failure, "an event could not be described"),
+        }
+    }
+
+    /// Calls each listener once per argument.
+    fn call(&self, env: &Env, kind: EventKind, arguments: &[Unknown<'_>]) {
         // Listeners may add and remove listeners: what is called is what was there at the time of the event.
         let callbacks: Vec<Rc<Callback>> = {
             let mut listeners = self.listeners.borrow_mut();
@@ -348,14 +414,7 @@ impl Courier {
             self.host.set_heard(bit(kind), !list.is_empty());
             callbacks
         };
-        let arguments = match crate::binding::objects::event_arguments(env, event) {
-            Ok(arguments) => arguments,
-            Err(failure) => {
-                tracing::error!(%failure, "an event could not be described");
-                return;
-            }
-        };
-        for argument in &arguments {
+        for argument in arguments {
             for callback in &callbacks {
                 let result = callback.borrow_back(env).and_then(|callback| {
                     // SAFETY: the value lives in the scope of this delivery and the call returns within it.

@@ -17,13 +17,16 @@ export interface WebSocketServiceOptions {
   jwtUserIdClaim?: string
   jwtIssuer?: string
   jwtAudience?: string
-  /** Does this user exist? Falsy or a rejection → 401. Without it every valid token is let in. */
+  /** Does this user exist? Falsy → 401. Without it every valid token is let in. A rejection is a failure: it is tried again
+   *  up to twice within `lookupTimeout`, then answered with 401. After 5 failures in a row, or more than half of 20, the hook
+   *  is left alone for 5 to 60 s, and who would have needed it gets 503 with Retry-After. */
   lookupUser?: (userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>
   /** A look-up that takes longer counts as failed. @default 5000 */
   lookupTimeout?: number
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
   authTimeout?: number
-  /** Load and store preferences; without them everybody has the same constants. */
+  /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
+   *  does; `save` is never tried again. */
   preferences?: {
     load(userId: string): unknown | Promise<unknown>
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
@@ -122,6 +125,8 @@ export interface ServiceEvents {
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
   degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void
   memoryLeak(info: MemoryLeakData): void
+  /** The status has changed; looked at every HEALTH_CHECK_INTERVAL, but at most once a second. */
+  health(status: HealthStatus): void
   stateChange(info: { state: 'stopped' | 'running' | 'stopping' }): void
   error(error: Error & { code: string }): void
 }

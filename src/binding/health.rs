@@ -3,6 +3,7 @@
 use napi::bindgen_prelude::{JsObjectValue, Object};
 use napi::{Env, Result};
 
+use crate::binding::events::NodeHost;
 use crate::binding::objects::{HealthStatus, MemoryUsage, ServiceStats, seconds_between};
 use crate::binding::{memory, values};
 use crate::config::BaseConfig;
@@ -21,13 +22,13 @@ struct NodeMemory {
     heap_limit: Option<f64>,
 }
 
-pub fn status(env: &Env, core: &Core, base: &BaseConfig) -> Result<HealthStatus> {
+pub fn status(env: &Env, core: &Core, host: &NodeHost, base: &BaseConfig) -> Result<HealthStatus> {
     let memory = NodeMemory::read(env)?;
     let now = UnixMillis::now();
     let statistics = core.statistics();
     let stats = ServiceStats::new(&statistics, &core.counts(), now);
     let vitals = vitals(&stats, &memory, base);
-    let report = health_checker::check(&vitals);
+    let report = health_checker::examine(&vitals, &core.surroundings(host.event_loop_delay()));
     Ok(HealthStatus {
         timestamp: iso_timestamp(now.as_f64()),
         uptime: stats.uptime,

@@ -7,7 +7,9 @@ use napi_derive::napi;
 use crate::binding::error::describe;
 use crate::binding::values;
 use crate::core::host::Event;
+use crate::core::inspection;
 use crate::core::websocket_service::Counts;
+use crate::monitoring::history::Second;
 use crate::monitoring::statistics_collector::{Statistics, UnixMillis};
 
 /// What `getStats()` returns. Times are milliseconds since 1970 unless said otherwise.
@@ -131,6 +133,63 @@ pub struct ListenAddress {
     pub host: String,
 }
 
+/// One second of the past.
+#[napi(object, object_from_js = false)]
+pub struct PerformanceSample {
+    /// Milliseconds since 1970.
+    pub timestamp: f64,
+    pub connections: f64,
+    /// Inbound.
+    pub messages_per_second: f64,
+    /// Payloads accepted for one connection each.
+    pub deliveries_per_second: f64,
+    /// Milliseconds, as in `getStats()`.
+    pub average_latency: f64,
+    /// Unwritten bytes of all connections.
+    pub pending_bytes: f64,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct ShardInspection {
+    pub id: f64,
+    /// Closing ones included.
+    pub connections: f64,
+    pub topics: f64,
+    /// Publishes that wait for the shard.
+    pub queued_operations: f64,
+    /// Unwritten bytes of its connections.
+    pub pending_bytes: f64,
+}
+
+/// A connection that has unwritten bytes, or has lost payloads.
+#[napi(object, object_from_js = false)]
+pub struct ConsumerInspection {
+    pub connection_id: String,
+    pub user_id: String,
+    pub pending_bytes: f64,
+    /// Payloads dropped by the slow-consumer policy since the connection began.
+    pub dropped: f64,
+}
+
+#[napi(object, object_from_js = false)]
+pub struct TopicInspection {
+    pub bill_id: f64,
+    /// Connections that follow it.
+    pub subscribers: f64,
+}
+
+/// What `inspect()` returns.
+#[napi(object, object_from_js = false)]
+pub struct Inspection {
+    pub shards: Vec<ShardInspection>,
+    /// Slowest first.
+    pub slowest_consumers: Vec<ConsumerInspection>,
+    /// Largest first.
+    pub largest_topics: Vec<TopicInspection>,
+    #[napi(ts_type = "DegradationLevel")]
+    pub degradation_level: String,
+}
+
 /// What `getMetrics()` returns.
 #[napi(object, object_from_js = false)]
 pub struct ServiceMetrics {
@@ -138,6 +197,8 @@ pub struct ServiceMetrics {
     pub messages: MessageMetrics,
     pub performance: PerformanceMetrics,
     pub subscriptions: SubscriptionMetrics,
+    /// The last PERFORMANCE_HISTORY_MAX_SIZE seconds of the run, oldest first.
+    pub history: Vec<PerformanceSample>,
 }
 
 impl ServiceStats {
@@ -186,7 +247,7 @@ pub fn success_rate(statistics: &Statistics) -> f64 {
 }
 
 impl ServiceMetrics {
-    pub fn new(statistics: &Statistics, counts: &Counts, latencies: &mut [f64]) -> Self {
+    pub fn new(statistics: &Statistics, counts: &Counts, latencies: &mut [f64], history: &[Second]) -> Self {
         latencies.sort_unstable_by(f64::total_cmp);
         Self {
             connections: ConnectionMetrics {
@@ -215,6 +276,48 @@ impl ServiceMetrics {
                 total_subscriptions: counts.subscriptions as f64,
                 users_with_subscriptions: counts.subscribed_users as f64,
             },
+            history: history.iter().map(PerformanceSample::from).collect(),
+        }
+    }
+}
+
+impl From<&Second> for PerformanceSample {
+    fn from(second: &Second) -> Self {
+        Self {
+            timestamp: second.at.as_f64(),
+            connections: second.connections as f64,
+            messages_per_second: second.messages_per_second,
+            deliveries_per_second: second.deliveries_per_second,
+            average_latency: second.average_latency,
+            pending_bytes: second.pending_bytes as f64,
+        }
+    }
+}
+
+impl From<inspection::Inspection> for Inspection {
+    fn from(found: inspection::Inspection) -> Self {
+        let shards = found.shards.iter().map(|shard| ShardInspection {
+            id: f64::from(shard.id.0),
+            connections: shard.connections as f64,
+            topics: shard.topics as f64,
+            queued_operations: shard.queued_operations as f64,
+            pending_bytes: shard.pending_bytes as f64,
+        });
+        let slowest = found.slowest.iter().map(|consumer| ConsumerInspection {
+            connection_id: consumer.id.to_string(),
+            user_id: consumer.id.user.to_string(),
+            pending_bytes: consumer.pending_bytes as f64,
+            dropped: f64::from(consumer.dropped),
+        });
+        let largest = found.largest.iter().map(|(bill, subscribers)| TopicInspection {
+            bill_id: bill.get() as f64,
+            subscribers: *subscribers as f64,
+        });
+        Self {
+            shards: shards.collect(),
+            slowest_consumers: slowest.collect(),
+            largest_topics: largest.collect(),
+            degradation_level: "normal".to_owned(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::binding::attach::{Attachment, Receptionist};
 use crate::binding::error::{exception, invalid_argument};
 use crate::binding::events::{Courier, NodeHost};
 use crate::binding::listen::{self, Port};
-use crate::binding::objects::{HealthStatus, ListenAddress, ServiceMetrics, ServiceStats};
+use crate::binding::objects::{HealthStatus, Inspection, ListenAddress, ServiceMetrics, ServiceStats};
 use crate::binding::options::{self, KeySource, Parsed};
 use crate::binding::runtime_config::RuntimeConfig;
 use crate::binding::values::Reference;
@@ -24,8 +24,10 @@ use crate::config;
 use crate::core::Arrival;
 use crate::core::authenticator::TokenVerifier;
 use crate::core::host::{EventKind, LifecycleState};
+use crate::core::inspection;
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::error::{Error, ErrorKind};
+use crate::monitoring::health_checker::Condition;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::types::BillId;
 
@@ -49,6 +51,8 @@ struct Inner {
     ending: RefCell<Option<Reference>>,
     /// The secret the verifier in use was made with.
     secret: RefCell<Option<String>>,
+    /// The health that listeners know of.
+    told_health: RefCell<Option<String>>,
 }
 
 impl Drop for Inner {
@@ -86,8 +90,15 @@ impl WebSocketService {
             port: Port::default(),
             ending: RefCell::default(),
             secret: RefCell::default(),
+            told_health: RefCell::default(),
         };
-        Ok(Self { inner: Rc::new(inner) })
+        let inner = Rc::new(inner);
+        let weak = Rc::downgrade(&inner);
+        inner.courier.set_physician(Rc::new(move |env| {
+            let changed = weak.upgrade().map_or(Ok(None), |inner| inner.changed_health(env))?;
+            changed.map(|status| values::write(env, status)).transpose()
+        }));
+        Ok(Self { inner })
     }
 
     /// Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
@@ -169,19 +180,49 @@ impl WebSocketService {
 
     #[napi]
     pub fn get_health_status(&self, env: Env) -> Result<HealthStatus> {
-        health::status(&env, &self.inner.core, &self.inner.parsed.borrow().service.base)
+        self.inner.health(&env)
     }
 
     #[napi]
     pub fn get_metrics(&self) -> ServiceMetrics {
         let core = &self.inner.core;
-        ServiceMetrics::new(&core.statistics(), &core.counts(), &mut core.latencies())
+        ServiceMetrics::new(&core.statistics(), &core.counts(), &mut core.latencies(), &core.history())
     }
 
     /// Sizes of everything the service keeps, and the memory of the process.
     #[napi(ts_return_type = "MemoryAnalysis")]
     pub fn force_memory_analysis<'env>(&self, env: &'env Env) -> Result<Object<'env>> {
         health::analysis(env, &self.inner.core, &self.inner.parsed.borrow().service.base)
+    }
+
+    /// Prometheus text exposition format 0.0.4.
+    #[napi]
+    pub fn metrics_text(&self) -> String {
+        self.inner.core.metrics_text(self.inner.courier.host().event_loop_delay())
+    }
+
+    /// What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
+    /// nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
+    #[napi(ts_args_type = "options?: { top?: number }")]
+    pub fn inspect(&self, env: Env, options: Option<Unknown<'_>>) -> Result<Inspection> {
+        let top = match options.as_ref().filter(|options| !values::is_absent(options)) {
+            None => None,
+            Some(given) => {
+                let object = values::as_object(given)
+                    .ok_or_else(|| invalid_argument(env, "options", "an object", values::kind(given)))?;
+                Some(values::property(&object, "top")?).filter(|top| !values::is_absent(top))
+            }
+        };
+        let top = match top {
+            None => inspection::TOP.min(10),
+            Some(given) => values::as_number(&given)
+                .filter(|top| top.fract() == 0.0 && (0.0..=inspection::TOP as f64).contains(top))
+                .map(|top| top as usize)
+                .ok_or_else(|| {
+                    invalid_argument(env, "options.top", "an integer from 0 to 100", values::kind(&given))
+                })?,
+        };
+        Ok(Inspection::from(self.inner.core.inspect(top)))
     }
 
     /// The bills that any open connection of the user follows, in the order they were first followed.
@@ -350,11 +391,28 @@ impl Inner {
         }
     }
 
+    fn health(&self, env: &Env) -> Result<HealthStatus> {
+        health::status(env, &self.core, self.courier.host(), &self.parsed.borrow().service.base)
+    }
+
+    /// The status, if it is another than the one told last.
+    fn changed_health(&self, env: &Env) -> Result<Option<HealthStatus>> {
+        if self.core.state() != LifecycleState::Running {
+            return Ok(None);
+        }
+        let status = self.health(env)?;
+        let before = self.told_health.replace(Some(status.status.clone()));
+        // A service is taken to be well until it is found to be otherwise.
+        let is_news = before.as_deref().unwrap_or(Condition::Healthy.as_str()) != status.status;
+        Ok(is_news.then_some(status))
+    }
+
     fn start(&self, env: &Env) -> Result<()> {
         let verifier = self.verifier(env)?;
         let options = self.parsed.borrow().service.clone();
         self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
         *self.ending.borrow_mut() = None;
+        *self.told_health.borrow_mut() = None;
         Ok(())
     }
 
@@ -527,11 +585,12 @@ impl Receptionist for Inner {
 }
 
 fn read_event(env: Env, event: &Unknown<'_>) -> Result<EventKind> {
-    const KINDS: [(&str, EventKind); 8] = [
+    const KINDS: [(&str, EventKind); 9] = [
         ("connection", EventKind::Connection),
         ("degradation", EventKind::Degradation),
         ("disconnection", EventKind::Disconnection),
         ("error", EventKind::Error),
+        ("health", EventKind::Health),
         ("memoryLeak", EventKind::MemoryLeak),
         ("slowConsumer", EventKind::SlowConsumer),
         ("stateChange", EventKind::StateChange),

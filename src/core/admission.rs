@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::oneshot;
 use tracing::{debug, info};
 
 use crate::core::authenticator::Identity;
@@ -18,6 +17,7 @@ use crate::core::host::{Event, EventKind, HookFault};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::monitoring::tally::{Hook, Refusal};
 use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
@@ -58,6 +58,8 @@ pub(super) enum AuthFault {
     Draining,
     /// The token, the user or the number of connections.
     Refused(&'static str),
+    /// Whoever could tell does not answer: come back later.
+    Unavailable { retry_after: Duration },
 }
 
 /// Counts an admission under way, so that a draining shard waits for it.
@@ -107,6 +109,7 @@ impl Shard {
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
+                self.counters.tally.rejections.add(Refusal::from(&rejection), 1);
                 self.respond(&transport, rejection.response()).await;
             }
         }
@@ -143,18 +146,6 @@ impl Shard {
             self.reply(&connection, Prepared::text(json), Priority::Normal);
         }
         self.flush_staged();
-    }
-
-    /// A hook's answer, within the time it has. Ends early when the shard drains.
-    pub(super) async fn hook_answer<T>(&self, answer: oneshot::Receiver<Result<T, HookFault>>) -> Result<T, HookFault> {
-        if self.is_draining() {
-            return Err(HookFault::TimedOut);
-        }
-        tokio::select! {
-            answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
-            () = tokio::time::sleep(self.shared.options.lookup_timeout) => Err(HookFault::TimedOut),
-            () = self.draining.notified() => Err(HookFault::TimedOut),
-        }
     }
 
     /// Answers a request that becomes no connection. A peer that does not take the answer in time is left.
@@ -194,6 +185,9 @@ impl Shard {
             (Some(token), _) => match self.authenticate(&token).await {
                 Ok((reservation, _)) => Admitted::Known(reservation),
                 Err(AuthFault::Draining) => return Err(Rejection::Unavailable { retry_after: None }),
+                Err(AuthFault::Unavailable { retry_after }) => {
+                    return Err(Rejection::Unavailable { retry_after: Some(whole_seconds(retry_after)) });
+                }
                 Err(AuthFault::Refused(why)) => {
                     info!(why, "a handshake was not authorised");
                     return Err(Rejection::Unauthorized);
@@ -239,15 +233,15 @@ impl Shard {
         if !self.shared.options.has_lookup || self.shared.was_found(&identity.user) {
             return Ok(());
         }
-        let (answer, found) = oneshot::channel();
-        self.shared.host.lookup_user(&identity.user, &identity.claims, answer);
-        match self.hook_answer(found).await {
+        let ask = |answer| self.shared.host.lookup_user(&identity.user, &identity.claims, answer);
+        match self.ask(Hook::LookupUser, ask).await {
             Ok(true) => {
                 self.shared.remember_found(&identity.user);
                 Ok(())
             }
             Ok(false) => Err(AuthFault::Refused("unknown user")),
             Err(_) if self.is_draining() => Err(AuthFault::Draining),
+            Err(HookFault::CircuitOpen { retry_after }) => Err(AuthFault::Unavailable { retry_after }),
             Err(HookFault::Failed(message)) => {
                 tracing::warn!(message, "lookupUser failed");
                 Err(AuthFault::Refused("look-up failed"))
@@ -332,4 +326,9 @@ async fn write_last(transport: &Transport, mut rest: &[u8]) -> std::io::Result<(
     let mut sink = [0; 512];
     while std::future::poll_fn(|cx| transport.poll_read(cx, &mut sink)).await? > 0 {}
     Ok(())
+}
+
+/// At least one, so that nobody comes back at once.
+fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tracing::{debug, error};
 
+use crate::core::containment::note_panic;
 use crate::core::host::Ending;
 use crate::core::outbox::{Flushed, Outbox};
 use crate::core::shard::Shard;
@@ -22,6 +23,7 @@ use crate::core::token_bucket::{Rate, TokenBucket, Verdict};
 use crate::error::CloseReason;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::statistics_collector::ShardCounters;
+use crate::monitoring::tally::Traffic;
 use crate::transport::Transport;
 use crate::transport::assembler::{Assembler, Message};
 use crate::transport::deflate::Deflaters;
@@ -156,12 +158,12 @@ impl Connection {
     }
 
     /// Writes what is due without waiting. What does not fit is left to the task, which waits for room.
-    pub fn flush(&self, deflaters: &mut Deflaters) {
+    pub fn flush(&self, deflaters: &mut Deflaters, counters: &ShardCounters) {
         let mut outbox = self.outbox.borrow_mut();
         if self.is_blocked.get() || !outbox.is_due() {
             return;
         }
-        match outbox.flush(deflaters, |parts| self.transport.try_write(parts)) {
+        match outbox.flush(deflaters, |parts| self.write(parts, counters)) {
             Ok(Flushed::Everything) => self.owed.set(0),
             // The task waits for room, and finds a failed write again and ends the connection.
             Ok(Flushed::Blocked) | Err(_) => {
@@ -169,6 +171,12 @@ impl Connection {
                 self.wake();
             }
         }
+    }
+
+    fn write(&self, parts: &[IoSlice<'_>], counters: &ShardCounters) -> io::Result<usize> {
+        let count = self.transport.try_write(parts)?;
+        counters.tally.traffic.add(Traffic::BytesOut, count as u64);
+        Ok(count)
     }
 
     /// Charges one message of the peer.
@@ -271,7 +279,10 @@ impl ConnectionTask {
             match self.connection.transport.poll_read(cx, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ending::Lost),
-                Poll::Ready(Ok(count)) => self.understand(buffer.get_mut(..count).unwrap_or_default()),
+                Poll::Ready(Ok(count)) => {
+                    shard.counters.tally.traffic.add(Traffic::BytesIn, count as u64);
+                    self.understand(buffer.get_mut(..count).unwrap_or_default());
+                }
                 Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
             }
             if let Some(pause) = level.read_pause() {
@@ -299,8 +310,10 @@ impl ConnectionTask {
                 Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
             }
             let mut deflaters = self.shard.deflaters.borrow_mut();
-            let flushed =
-                connection.outbox.borrow_mut().flush(&mut deflaters, |parts| connection.transport.try_write(parts));
+            let flushed = connection
+                .outbox
+                .borrow_mut()
+                .flush(&mut deflaters, |parts| connection.write(parts, &self.shard.counters));
             match flushed {
                 Ok(Flushed::Everything) => connection.owed.set(0),
                 Ok(Flushed::Blocked) => {}
@@ -352,6 +365,7 @@ impl Future for ConnectionTask {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(ending)) => ending,
             Err(_panic) => {
+                note_panic();
                 error!(connection = self.connection.number.0, "a connection was ended by a panic");
                 Ending::Lost
             }

@@ -4,6 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -13,10 +14,22 @@ use crate::core::host::{Answer, Event, EventKind, Host};
 use crate::memory::sources::Usage;
 use crate::types::UserId;
 
+/// Panics caught, in all services of the process.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn note_panic() {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+}
+
+pub(super) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
 /// What `action` returns, or `None` if it panicked. It must leave whole whatever it shares with others.
 pub(super) fn contain<T>(doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(action));
     if result.is_err() {
+        note_panic();
         error!(doing, "carried on after a panic");
     }
     result.ok()
@@ -32,6 +45,10 @@ impl Host for ContainedHost {
 
     fn emit(&self, event: Event) {
         contain("emit", || self.0.emit(event));
+    }
+
+    fn check_health(&self) {
+        contain("check_health", || self.0.check_health());
     }
 
     fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>) {

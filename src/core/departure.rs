@@ -16,6 +16,7 @@ use crate::core::shard::Shard;
 use crate::core::subscription_manager::Change;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::monitoring::tally::{Close, DropReason};
 use crate::transport::assembler::PeerClose;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority};
@@ -33,11 +34,14 @@ impl Shard {
             return;
         }
         debug!(connection = connection.number.0, code = reason.code(), "closing");
-        let discarded = match reason {
-            CloseReason::SlowConsumer => connection.outbox.borrow_mut().discard(),
-            _ => u32::try_from(connection.outbox.borrow_mut().take_batch().len()).unwrap_or(u32::MAX),
+        let (why, discarded) = match reason {
+            CloseReason::SlowConsumer => (DropReason::SlowConsumerClosed, connection.outbox.borrow_mut().discard()),
+            _ => {
+                let waiting = connection.outbox.borrow_mut().take_batch().len();
+                (DropReason::Disconnected, u32::try_from(waiting).unwrap_or(u32::MAX))
+            }
         };
-        self.counters.dropped(discarded);
+        self.counters.dropped(why, discarded);
         let next = State::after_closing(reason);
         self.depart(connection, next, &Ending::ByUs(reason));
         self.queue(connection, Prepared::close(reason.code(), reason.text()));
@@ -61,7 +65,7 @@ impl Shard {
             return;
         }
         let discarded = connection.outbox.borrow_mut().take_batch().len();
-        self.counters.dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+        self.counters.dropped(DropReason::Disconnected, u32::try_from(discarded).unwrap_or(u32::MAX));
         let (frame, code, reason) = match close {
             Some(PeerClose { code, reason }) => (Prepared::close(code, reason), code, reason.to_owned()),
             None => (Prepared::close_empty(), NO_STATUS_RECEIVED, String::new()),
@@ -74,7 +78,11 @@ impl Shard {
 
     /// Ends the connection without a close frame.
     pub(super) fn cut(&self, connection: &Rc<Connection>) {
-        self.depart(connection, State::Cut, &Ending::Lost);
+        self.cut_for(connection, &Ending::Lost);
+    }
+
+    pub(super) fn cut_for(&self, connection: &Rc<Connection>, ending: &Ending) {
+        self.depart(connection, State::Cut, ending);
         connection.wake();
     }
 
@@ -82,7 +90,7 @@ impl Shard {
     pub(super) fn retire(&self, connection: &Rc<Connection>, ending: Ending) {
         self.depart(connection, State::Cut, &ending);
         let discarded = connection.outbox.borrow_mut().discard();
-        self.counters.dropped(discarded);
+        self.counters.dropped(DropReason::Disconnected, discarded);
         connection.outbox.take();
         connection.account(&self.counters);
         self.connections.borrow_mut().try_remove(connection.key.0 as usize);
@@ -116,7 +124,7 @@ impl Shard {
     pub(super) fn cut_everybody(&self) {
         for connection in self.all_connections() {
             connection.abort();
-            self.cut(&connection);
+            self.cut_for(&connection, &Ending::GraceExceeded);
         }
     }
 
@@ -133,6 +141,9 @@ impl Shard {
     /// Moves the connection to `next`; if it was open, takes it out of every table and tells of it.
     fn depart(&self, connection: &Rc<Connection>, next: State, ending: &Ending) {
         let before = std::mem::replace(&mut *connection.state.borrow_mut(), next);
+        if matches!(before, State::Open(_) | State::Anonymous { .. }) {
+            self.counters.tally.closes.add(Close::from(ending), 1);
+        }
         let State::Open(member) = before else { return };
         let changes: Vec<(BillId, Change)> = {
             let mut topics = self.topics.borrow_mut();

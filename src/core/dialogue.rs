@@ -7,11 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::core::connection::{Connection, State};
-use crate::core::host::{Event, EventKind, HookFault};
+use crate::core::host::{Event, EventKind};
 use crate::core::message_handler::{self, Action, Context, Reply};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
@@ -19,6 +18,7 @@ use crate::core::subscription_manager::{Change, MAX_SUBSCRIPTIONS};
 use crate::core::token_bucket::Verdict;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::monitoring::tally::{Hook, Traffic};
 use crate::transport::assembler::Message;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority};
@@ -54,6 +54,7 @@ impl Shard {
         match connection.charge(rate, self.timers.millis(std::time::Instant::now())) {
             Verdict::Allowed => true,
             Verdict::Refused => {
+                self.counters.tally.traffic.add(Traffic::RateLimited, 1);
                 if matches!(message, Message::Text(_) | Message::Binary(_)) {
                     self.counters.message(UnixMillis::now(), None);
                     self.reply(connection, Prepared::text(outgoing::error("Rate limit exceeded")), Priority::Normal);
@@ -61,6 +62,7 @@ impl Shard {
                 false
             }
             Verdict::Abusive => {
+                self.counters.tally.traffic.add(Traffic::RateLimited, 1);
                 self.close(connection, CloseReason::RateLimited);
                 false
             }
@@ -178,13 +180,14 @@ impl Shard {
 
     fn load_preferences(self: &Rc<Self>, connection: &Rc<Connection>) {
         let Some(user) = connection.user() else { return };
-        let (answer, loaded) = oneshot::channel();
-        self.shared.host.load_preferences(&user, answer);
-        self.when_settled(connection, loaded, |result| match result {
-            Ok(preferences) => outgoing::preferences_loaded(&preferences, UnixMillis::now().as_f64()),
-            Err(fault) => {
-                debug!(?fault, "preferences were not loaded");
-                outgoing::error("Failed to get preferences")
+        self.when_settled(connection, async move |shard: Rc<Self>| {
+            let loaded = shard.ask(Hook::LoadPreferences, |answer| shard.shared.host.load_preferences(&user, answer));
+            match loaded.await {
+                Ok(preferences) => outgoing::preferences_loaded(&preferences, UnixMillis::now().as_f64()),
+                Err(fault) => {
+                    debug!(?fault, "preferences were not loaded");
+                    outgoing::error("Failed to get preferences")
+                }
             }
         });
     }
@@ -195,31 +198,31 @@ impl Shard {
         preferences: serde_json::Map<String, serde_json::Value>,
     ) {
         let Some(user) = connection.user() else { return };
-        let (answer, saved) = oneshot::channel();
-        self.shared.host.save_preferences(&user, &preferences, answer);
-        self.when_settled(connection, saved, move |result| match result {
-            Ok(()) => outgoing::preferences_saved(preferences, UnixMillis::now().as_f64()),
-            Err(fault) => {
-                debug!(?fault, "preferences were not saved");
-                outgoing::error("Failed to update preferences")
+        self.when_settled(connection, async move |shard: Rc<Self>| {
+            let save = |answer| shard.shared.host.save_preferences(&user, &preferences, answer);
+            match shard.ask(Hook::SavePreferences, save).await {
+                Ok(()) => outgoing::preferences_saved(preferences, UnixMillis::now().as_f64()),
+                Err(fault) => {
+                    debug!(?fault, "preferences were not saved");
+                    outgoing::error("Failed to update preferences")
+                }
             }
         });
     }
 
     /// Sends the reply that a hook's answer makes, or its absence within the time a hook has.
-    fn when_settled<T: 'static>(
+    fn when_settled(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        answer: oneshot::Receiver<Result<T, HookFault>>,
-        reply: impl FnOnce(Result<T, HookFault>) -> Vec<u8> + 'static,
+        reply: impl AsyncFnOnce(Rc<Self>) -> Vec<u8> + 'static,
     ) {
         connection.hook_started();
         let (shard, connection) = (self.clone(), connection.clone());
         tokio::task::spawn_local(async move {
-            let settled = shard.hook_answer(answer).await;
+            let reply = reply(shard.clone()).await;
             connection.hook_settled();
             if connection.is_open() {
-                shard.reply(&connection, Prepared::text(reply(settled)), Priority::Normal);
+                shard.reply(&connection, Prepared::text(reply), Priority::Normal);
                 shard.flush_staged();
             }
         });

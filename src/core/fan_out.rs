@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::core::connection::Connection;
-use crate::core::host::{Event, EventKind, SlowConsumerPolicy};
+use crate::core::host::{Ending, Event, EventKind, SlowConsumerPolicy};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outbox::Room;
 use crate::core::service_options::Batching;
 use crate::core::shard::Shard;
 use crate::error::CloseReason;
+use crate::monitoring::tally::{DropReason, Traffic};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::types::{ConnectionKey, Priority};
 
@@ -56,7 +57,7 @@ impl Shard {
     /// Says something in the service's own name, at once.
     pub(super) fn send_to_all(&self, message: &Arc<Prepared>) {
         let (target, priority) = (Target::Everybody, Priority::Immediate);
-        self.carry_out(&Operation { target, message: message.clone(), priority });
+        self.carry_out(&Operation { target, message: message.clone(), priority, published: Instant::now() });
     }
 
     /// Queues a message at an open connection: in its batch, or as a frame that the turn's end writes. `false` if
@@ -71,12 +72,13 @@ impl Shard {
         match self.make_room(connection, size) {
             Room::Exhausted => return false,
             Room::Refused => {
-                self.note_slow(connection, 1);
+                self.note_slow(connection, DropReason::SlowConsumerNewest, 1);
                 return true;
             }
             Room::Fits { dropped: 0 } => {}
-            Room::Fits { dropped } => self.note_slow(connection, dropped),
+            Room::Fits { dropped } => self.note_slow(connection, DropReason::SlowConsumerOldest, dropped),
         }
+        self.counters.tally.traffic.add(Traffic::Deliveries, 1);
         if !is_batched {
             self.queue(connection, message.clone());
             return true;
@@ -119,6 +121,7 @@ impl Shard {
     pub(super) fn queue(&self, connection: &Rc<Connection>, message: Arc<Prepared>) {
         let encoding = self.encoding_for(connection, &message);
         connection.outbox.borrow_mut().queue(message, encoding, &mut self.deflaters.borrow_mut());
+        self.counters.tally.traffic.add(Traffic::FramesOut, 1);
         self.stage(connection);
     }
 
@@ -139,7 +142,7 @@ impl Shard {
         for key in &staged {
             if let Some(connection) = self.connection(*key) {
                 connection.is_staged.set(false);
-                connection.flush(&mut deflaters);
+                connection.flush(&mut deflaters, &self.counters);
                 connection.account(&self.counters);
             }
         }
@@ -170,7 +173,7 @@ impl Shard {
                 && (pulse.is_awaited || silent > stale.max(u32::try_from(interval.as_millis()).unwrap_or(stale)))
             {
                 tracing::debug!(connection = number.0, "no pong in time");
-                self.cut(&connection);
+                self.cut_for(&connection, &Ending::Unresponsive);
                 continue;
             }
             pulse.is_awaited = true;
@@ -186,8 +189,8 @@ impl Shard {
     }
 
     /// Counts messages that the policy has dropped, and tells of it.
-    fn note_slow(&self, connection: &Rc<Connection>, dropped: u32) {
-        self.counters.dropped(dropped);
+    fn note_slow(&self, connection: &Rc<Connection>, reason: DropReason, dropped: u32) {
+        self.counters.dropped(reason, dropped);
         // Told at the first drop of a row, not at each: a stuck peer must not flood the application.
         if connection.outbox.borrow().dropped() == dropped {
             self.tell_slow(connection, self.shared.options.backpressure.policy);
@@ -211,7 +214,7 @@ impl Shard {
             if connection.outbox.borrow().is_waiting() && connection.outbox.borrow().bytes() > limit.max_bytes / 2 {
                 self.flush_batch(connection);
             }
-            connection.flush(&mut self.deflaters.borrow_mut());
+            connection.flush(&mut self.deflaters.borrow_mut(), &self.counters);
         }
         connection.outbox.borrow_mut().make_room(size, limit)
     }

@@ -2,6 +2,8 @@
 //!
 //! Implemented by the binding for Node.js and by the Rust tests. Called on the service's threads; must not block.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
@@ -30,6 +32,8 @@ pub enum EventKind {
     Degradation,
     Disconnection,
     Error,
+    /// Fired by the host itself, see [`Host::check_health`].
+    Health,
     MemoryLeak,
     SlowConsumer,
     StateChange,
@@ -87,6 +91,8 @@ pub enum HookFault {
     Failed(String),
     /// It did not settle in time, or the application went away.
     TimedOut,
+    /// It was not called, since it has failed again and again lately.
+    CircuitOpen { retry_after: Duration },
 }
 
 pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
@@ -96,6 +102,9 @@ pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
 pub trait Host: Send + Sync + 'static {
     fn listens(&self, kind: EventKind) -> bool;
     fn emit(&self, event: Event);
+    /// It is time to look at the service's health, which only the host can judge as a whole. Called each health check
+    /// interval while the service runs.
+    fn check_health(&self) {}
     fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>);
     fn load_preferences(&self, user: &UserId, answer: Answer<Value>);
     fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>);
@@ -136,6 +145,10 @@ pub enum Ending {
     ByUs(CloseReason),
     /// The stream ended, failed or was cut without one.
     Lost,
+    /// We cut it because no pong came in time.
+    Unresponsive,
+    /// We cut it at the end of a shutdown's grace period.
+    GraceExceeded,
 }
 
 impl Ending {
@@ -143,7 +156,7 @@ impl Ending {
         match self {
             Self::ByPeer { code, .. } => *code,
             Self::ByUs(reason) => reason.code(),
-            Self::Lost => ABNORMAL_CLOSURE,
+            Self::Lost | Self::Unresponsive | Self::GraceExceeded => ABNORMAL_CLOSURE,
         }
     }
 
@@ -151,7 +164,7 @@ impl Ending {
         match self {
             Self::ByPeer { reason, .. } => reason,
             Self::ByUs(reason) => reason.text(),
-            Self::Lost => "",
+            Self::Lost | Self::Unresponsive | Self::GraceExceeded => "",
         }
     }
 }

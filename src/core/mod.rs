@@ -5,8 +5,10 @@
 //! `subscription_manager` and `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
+mod accounting;
 mod admission;
 pub mod authenticator;
+pub mod circuit_breaker;
 pub mod connection;
 pub mod connection_manager;
 mod containment;
@@ -14,7 +16,9 @@ mod deadlines;
 mod departure;
 mod dialogue;
 mod fan_out;
+pub mod hooks;
 pub mod host;
+pub mod inspection;
 pub mod json;
 pub mod message_handler;
 pub mod operation_queue_manager;

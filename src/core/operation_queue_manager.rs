@@ -21,6 +21,7 @@ pub struct Operation {
     pub target: Target,
     pub message: Arc<Prepared>,
     pub priority: Priority,
+    pub published: Instant,
 }
 
 /// Who of a shard's connections receives it.
@@ -32,14 +33,8 @@ pub enum Target {
 }
 
 #[derive(Debug)]
-struct Waiting {
-    operation: Operation,
-    since: Instant,
-}
-
-#[derive(Debug)]
 pub struct OperationQueue {
-    waiting: Mutex<PriorityQueue<Waiting>>,
+    waiting: Mutex<PriorityQueue<Operation>>,
     filled: Notify,
 }
 
@@ -56,8 +51,7 @@ impl OperationQueue {
     /// `false` if the bound forbids it; the operation is then counted as refused and gone.
     pub fn push(&self, operation: Operation) -> bool {
         let cost = Operation::cost(&operation.message);
-        let waiting = Waiting { since: Instant::now(), operation };
-        let accepted = self.lock().push(waiting.operation.priority, cost, waiting).is_ok();
+        let accepted = self.lock().push(operation.priority, cost, operation).is_ok();
         if accepted {
             self.filled.notify_one();
         }
@@ -69,7 +63,7 @@ impl OperationQueue {
         let mut waiting = self.lock();
         while into.len() < most {
             let Some(next) = waiting.pop() else { break };
-            into.push(next.operation);
+            into.push(next);
         }
     }
 
@@ -90,7 +84,7 @@ impl OperationQueue {
 
     /// Discards what has waited for `age` or longer and returns how much it was.
     pub fn discard_older(&self, now: Instant, age: Duration) -> usize {
-        self.lock().discard_while(|waiting| now.saturating_duration_since(waiting.since) >= age)
+        self.lock().discard_while(|waiting| now.saturating_duration_since(waiting.published) >= age)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -105,7 +99,7 @@ impl OperationQueue {
         self.lock().bytes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Operation>> {
         // No code that can panic runs under the lock, so what it protects is whole even if a thread died.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,7 +116,12 @@ mod tests {
     use super::*;
 
     fn operation(priority: Priority, text: &str) -> Operation {
-        Operation { target: Target::Everybody, message: Prepared::text(text.into()), priority }
+        Operation {
+            target: Target::Everybody,
+            message: Prepared::text(text.into()),
+            priority,
+            published: Instant::now(),
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
 use crate::core::containment::contain;
+use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
 use crate::core::relief::Relief;
@@ -29,6 +30,7 @@ use crate::core::timers::Timers;
 use crate::core::websocket_service::Shared;
 use crate::memory::memory_manager::Depth;
 use crate::monitoring::statistics_collector::ShardCounters;
+use crate::monitoring::tally::DropReason;
 use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
 use crate::transport::listener::Newcomer;
@@ -68,6 +70,7 @@ pub struct ShardHandle {
     pub id: ShardId,
     commands: mpsc::UnboundedSender<Command>,
     pub operations: Arc<OperationQueue>,
+    pub post: Arc<Post>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -91,6 +94,12 @@ pub struct Shard {
     pub(super) admissions: Cell<usize>,
     /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
+    pub(super) post: Arc<Post>,
+    pub(super) next_tick: Cell<Instant>,
+    pub(super) next_snapshot: Cell<Instant>,
+    pub(super) next_health_check: Cell<Instant>,
+    /// When what is carried out in this turn was published.
+    published: RefCell<Vec<Instant>>,
     // Shared by all connections, so that an idle one holds no buffer.
     pub(super) read_buffer: RefCell<Box<[u8]>>,
     pub(super) inflater: RefCell<Inflater>,
@@ -104,21 +113,40 @@ impl ShardHandle {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (commands, inbox) = mpsc::unbounded_channel();
         let operations = Arc::new(OperationQueue::new(shared.options.max_queue_bytes));
+        let post = Arc::new(Post::new(Instant::now()));
         let thread = std::thread::Builder::new().name(format!("carillon-{}", id.0)).spawn({
             let operations = operations.clone();
-            let dispatch = shared.dispatch.clone();
+            let (dispatch, post) = (shared.dispatch.clone(), post.clone());
             move || {
                 let _log = tracing::dispatcher::set_default(&dispatch);
                 let tasks = LocalSet::new();
-                tasks.block_on(&runtime, async move { Rc::new(Shard::new(id, shared)).run(inbox, &operations).await });
+                tasks.block_on(
+                    &runtime,
+                    async move { Rc::new(Shard::new(id, shared, post)).run(inbox, &operations).await },
+                );
             }
         })?;
-        Ok(Self { id, commands, operations, thread: Mutex::new(Some(thread)) })
+        Ok(Self { id, commands, operations, post, thread: Mutex::new(Some(thread)) })
     }
 
     /// `false` if the shard has ended.
     pub fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
+    }
+
+    /// What is known of the shard without asking it.
+    pub fn inspect(&self, now: Instant) -> (ShardInspection, Snapshot) {
+        let snapshot = self.post.snapshot();
+        let shard = ShardInspection {
+            id: self.id,
+            connections: snapshot.connections,
+            topics: snapshot.topics,
+            queued_operations: self.operations.len(),
+            queued_bytes: self.operations.bytes(),
+            pending_bytes: snapshot.pending_bytes,
+            silence: self.post.silence(now),
+        };
+        (shard, snapshot)
     }
 
     /// Waits for the thread to end. Whoever comes second waits as long.
@@ -133,7 +161,8 @@ impl ShardHandle {
 }
 
 impl Shard {
-    fn new(id: ShardId, shared: Arc<Shared>) -> Self {
+    fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>) -> Self {
+        let now = Instant::now();
         Self {
             id,
             counters: shared.statistics.shard(usize::from(id.0)),
@@ -142,10 +171,15 @@ impl Shard {
             phase: Cell::new(Phase::Serving),
             connections: RefCell::default(),
             topics: RefCell::default(),
-            timers: Timers::new(Instant::now()),
+            timers: Timers::new(now),
             staged: RefCell::default(),
             admissions: Cell::new(0),
             draining: Notify::new(),
+            post,
+            next_tick: Cell::new(now + TICK),
+            next_snapshot: Cell::new(now),
+            next_health_check: Cell::new(now + shared.options.base.health_check_interval),
+            published: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             inflater: RefCell::default(),
             deflaters: RefCell::default(),
@@ -177,6 +211,7 @@ impl Shard {
             self.take_operations(operations);
             contain("timers", || self.act_on_time(Instant::now()));
             contain("writing", || self.flush_staged());
+            self.note_latencies();
             // Without this a full inbox would keep connections from being read.
             tokio::task::yield_now().await;
         }
@@ -208,6 +243,19 @@ impl Shard {
         for operation in &taken {
             contain("a publish", || self.carry_out(operation));
         }
+        self.published.borrow_mut().extend(taken.iter().map(|operation| operation.published));
+    }
+
+    /// What was carried out in this turn has been written, or put into batches.
+    fn note_latencies(&self) {
+        let mut published = self.published.borrow_mut();
+        if published.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for time in published.drain(..) {
+            self.counters.published(now.saturating_duration_since(time));
+        }
     }
 
     fn reconfigure(&self, values: RuntimeValues) {
@@ -221,7 +269,7 @@ impl Shard {
     fn clear_buffers(&self) {
         for connection in self.all_connections() {
             let discarded = connection.outbox.borrow_mut().take_batch().len();
-            self.counters.dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+            self.counters.dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
         }
         self.envelopes.borrow_mut().forget();
     }
@@ -251,6 +299,9 @@ impl Shard {
             && now >= deadline
         {
             self.cut_everybody();
+        }
+        if now >= self.next_tick.get() {
+            self.tick(now);
         }
         while let Some((key, batch)) = self.timers.due_flush(now) {
             if let Some(connection) = self.connection(key)
@@ -284,7 +335,7 @@ impl Shard {
             Phase::Draining { deadline } => Some(deadline.max(Instant::now() + Duration::from_millis(10))),
             Phase::Serving => None,
         };
-        [self.timers.next(), drain].into_iter().flatten().min()
+        [self.timers.next(), drain, Some(self.next_tick.get())].into_iter().flatten().min()
     }
 
     fn is_done(&self) -> bool {

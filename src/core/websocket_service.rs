@@ -18,9 +18,12 @@ use tracing::{Dispatch, info, warn};
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
+use crate::core::circuit_breaker::Circuit;
 use crate::core::connection_manager::ConnectionManager;
-use crate::core::containment::ContainedHost;
+use crate::core::containment::{self, ContainedHost};
+use crate::core::hooks::Hooks;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
+use crate::core::inspection::{Inspection, ShardInspection};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
 use crate::core::service_options::ServiceOptions;
@@ -29,7 +32,11 @@ use crate::core::subscription_manager::{Interest, ShardSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::memory_manager::MemoryManager;
 use crate::memory::progressive_degradation::SharedLevel;
+use crate::monitoring::health_checker::Surroundings;
+use crate::monitoring::history::Second;
+use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
+use crate::monitoring::tally::{DropReason, Hook};
 use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
@@ -45,6 +52,7 @@ pub struct Shared {
     pub statistics: Arc<StatisticsCollector>,
     /// How far memory pressure has degraded the run.
     pub level: SharedLevel,
+    pub hooks: Hooks,
     /// Where the run's log lines go; set as the default of every shard's thread.
     pub dispatch: Dispatch,
     verifier: RwLock<Arc<TokenVerifier>>,
@@ -181,6 +189,7 @@ impl WebSocketService {
         if !matches!(*life, Life::Stopped) {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service is running already"));
         }
+        self.statistics.begin_history(options.base.performance_history_max_size);
         let threads = options.threads.clamp(1, ShardSet::CAPACITY);
         let shared = Arc::new(Shared {
             options,
@@ -190,6 +199,7 @@ impl WebSocketService {
             interest: Interest::default(),
             statistics: self.statistics.clone(),
             level: SharedLevel::default(),
+            hooks: Hooks::new(Instant::now()),
             dispatch,
             verifier: RwLock::new(verifier),
             found: Mutex::new(LruCache::new(FOUND_USERS)),
@@ -368,7 +378,7 @@ impl WebSocketService {
         self.dedupe().clear();
         if let Some(run) = self.run() {
             let discarded: usize = run.shards.iter().map(|shard| shard.operations.clear()).sum();
-            self.statistics.shard(0).dropped(u32::try_from(discarded).unwrap_or(u32::MAX));
+            self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
             run.order(|| Command::ClearBuffers);
         }
     }
@@ -395,6 +405,51 @@ impl WebSocketService {
             queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
             dedupe_entries,
         }
+    }
+
+    /// The last seconds of this run, oldest first.
+    pub fn history(&self) -> Vec<Second> {
+        self.statistics.seconds()
+    }
+
+    /// What the health check looks at beside the counters.
+    pub fn surroundings(&self, event_loop_delay: Option<Duration>) -> Surroundings {
+        let open = self.circuits().into_iter().filter(|(_, circuit)| *circuit == Circuit::Open);
+        Surroundings {
+            silences: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.silence)).collect(),
+            open_circuits: open.map(|(hook, _)| hook.label()).collect(),
+            event_loop_delay,
+        }
+    }
+
+    /// At most a second or so old, see `inspection`.
+    pub fn inspect(&self, top: usize) -> Inspection {
+        let now = Instant::now();
+        let shards = self.run().map(|run| run.shards.iter().map(|shard| shard.inspect(now)).collect());
+        Inspection::merge(shards.unwrap_or_default(), top)
+    }
+
+    /// Prometheus text, format 0.0.4. Waits for no shard.
+    pub fn metrics_text(&self, event_loop_delay: Option<Duration>) -> String {
+        let counts = self.counts();
+        let circuits = self.circuits().into_iter().map(|(hook, circuit)| (hook, circuit as u8));
+        metrics_reporter::render(&Readings {
+            collector: &self.statistics,
+            users: counts.users,
+            topics: counts.bills,
+            subscriptions: counts.subscriptions,
+            shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
+            circuits: circuits.collect(),
+            panics: containment::panics(),
+            event_loop_delay,
+        })
+    }
+
+    /// The state of each hook's circuit breaker; closed while nothing runs.
+    pub fn circuits(&self) -> [(Hook, Circuit); Hook::COUNT] {
+        let run = self.run();
+        let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.shared.hooks.circuit(hook));
+        [Hook::LookupUser, Hook::LoadPreferences, Hook::SavePreferences].map(|hook| (hook, circuit(hook)))
     }
 
     pub fn sizes(&self) -> Sizes {
@@ -450,8 +505,10 @@ impl WebSocketService {
             }
             return false;
         }
+        let published = Instant::now();
         for shard in concerned() {
-            shard.operations.push(Operation { target: target.clone(), message: message.clone(), priority });
+            let message = message.clone();
+            shard.operations.push(Operation { target: target.clone(), message, priority, published });
         }
         if self.is_overloaded.load(Ordering::Relaxed) {
             let half = run.shared.options.max_queue_bytes / 2;

@@ -1,5 +1,7 @@
 //! Judges counters: healthy, degraded or unhealthy, with a reason for each. Pure.
 
+use std::time::Duration;
+
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Vitals {
@@ -14,6 +16,17 @@ pub struct Vitals {
     /// 0 to 1.
     pub success_rate: f64,
     pub heap: HeapUse,
+}
+
+/// What is judged beside the counters.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Each running shard's number, and the time since its last turn.
+    pub silences: Vec<(u8, Duration)>,
+    /// Hooks that are not called for now.
+    pub open_circuits: Vec<&'static str>,
+    /// How long what was for Node's thread had to wait lately; `None` if nothing was.
+    pub event_loop_delay: Option<Duration>,
 }
 
 /// Bytes of V8's heap.
@@ -52,6 +65,11 @@ pub struct Report {
 
 /// Share of the queue's nominal size from which the service is unhealthy.
 const FULL_QUEUE: f64 = 0.8;
+/// Share of the connections expected.
+const FULL_POOL: f64 = 0.8;
+/// Shards give a sign of life each second.
+const SILENT_SHARD: Duration = Duration::from_secs(5);
+const SLOW_EVENT_LOOP: Duration = Duration::from_secs(1);
 /// Percent of V8's limit.
 const FULL_HEAP: f64 = 90.0;
 
@@ -91,6 +109,35 @@ pub fn check(vitals: &Vitals) -> Report {
         (false, true) => Condition::Healthy,
     };
     Report { condition, warnings }
+}
+
+/// The same with what is around the counters.
+pub fn examine(vitals: &Vitals, surroundings: &Surroundings) -> Report {
+    let mut report = check(vitals);
+    let mut degraded = Vec::new();
+    if vitals.active_connections > vitals.expected_connections * FULL_POOL {
+        degraded.push(format!("High connection count: {}/{}", vitals.active_connections, vitals.expected_connections));
+    }
+    for hook in &surroundings.open_circuits {
+        degraded.push(format!("Circuit breaker open: {hook}"));
+    }
+    if let Some(delay) = surroundings.event_loop_delay.filter(|delay| *delay > SLOW_EVENT_LOOP) {
+        degraded.push(format!("Event loop delay: {}ms", delay.as_millis()));
+    }
+    let silent: Vec<String> = surroundings
+        .silences
+        .iter()
+        .filter(|(_, silence)| *silence >= SILENT_SHARD)
+        .map(|(shard, silence)| format!("Shard {shard} has not responded for {} s", silence.as_secs()))
+        .collect();
+    if !silent.is_empty() {
+        report.condition = Condition::Unhealthy;
+    } else if !degraded.is_empty() && report.condition == Condition::Healthy {
+        report.condition = Condition::Degraded;
+    }
+    report.warnings.extend(degraded);
+    report.warnings.extend(silent);
+    report
 }
 
 /// The warnings of `forceMemoryAnalysis()`; `own_bytes` is what the service itself keeps.
@@ -152,6 +199,34 @@ mod tests {
         assert_eq!(at(|v| v.heap.used = 3600.0).0, Condition::Unhealthy);
         assert_eq!(at(|v| v.average_latency_ms = 1000.6), degraded("High average latency: 1001ms"));
         assert_eq!(at(|v| v.success_rate = 0.9), degraded("Low message success rate: 90.00%"));
+    }
+
+    #[test]
+    fn a_silent_shard_is_an_illness_and_the_rest_a_reason_to_look() {
+        let seconds = Duration::from_secs;
+        let with = |silence, delay, circuits: &[&'static str]| {
+            let surroundings = Surroundings {
+                silences: vec![(0, seconds(1)), (3, silence)],
+                open_circuits: circuits.to_vec(),
+                event_loop_delay: delay,
+            };
+            let report = examine(&WELL, &surroundings);
+            (report.condition, report.warnings.join("; "))
+        };
+        let well = (Condition::Healthy, String::new());
+        assert_eq!(with(seconds(4), None, &[]), well);
+        assert_eq!(with(seconds(0), Some(seconds(1)), &[]), well);
+        assert_eq!(with(seconds(7), None, &[]), (Condition::Unhealthy, "Shard 3 has not responded for 7 s".into()));
+        assert_eq!(
+            with(seconds(0), Some(Duration::from_millis(1500)), &["lookupUser"]),
+            (Condition::Degraded, "Circuit breaker open: lookupUser; Event loop delay: 1500ms".into())
+        );
+        let crowded = Vitals { active_connections: 8001.0, ..WELL };
+        let report = examine(&crowded, &Surroundings::default());
+        assert_eq!(
+            (report.condition, report.warnings),
+            (Condition::Degraded, vec!["High connection count: 8001/10000".into()])
+        );
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! Counters, and what is told of them; knows no sockets.
 
 pub mod health_checker;
+pub mod histogram;
+pub mod history;
+pub mod metrics_reporter;
 pub mod statistics_collector;
+pub mod tally;

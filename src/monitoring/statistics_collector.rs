@@ -4,9 +4,12 @@
 //! [`ShardCounters`]; getters read all of them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::monitoring::histogram::{Distribution, Histogram};
+use crate::monitoring::history::{History, Second, Totals};
+use crate::monitoring::tally::{DropReason, Tally, Traffic};
 use crate::utils::CircularBuffer;
 
 /// Milliseconds since 1970, as JavaScript's `Date.now()`.
@@ -31,12 +34,14 @@ impl UnixMillis {
 pub struct ShardCounters {
     /// Inbound messages, invalid ones included.
     messages: AtomicU64,
-    /// Payloads not delivered: dropped by a slow consumer's policy or discarded unread.
-    dropped: AtomicU64,
+    /// By reason.
+    pub tally: Tally,
     last_activity: AtomicU64,
     /// Unwritten bytes of the shard's connections.
     pending_bytes: AtomicUsize,
     latencies: Mutex<CircularBuffer<Latency>>,
+    client_latency: Histogram,
+    publish_latency: Histogram,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +61,9 @@ pub struct StatisticsCollector {
     reconnections: AtomicU64,
     broadcasts: AtomicU64,
     duplicates: AtomicU64,
-    refused: AtomicU64,
     last_broadcast: AtomicU64,
+    /// Locked once a second by the first shard, and by whoever asks.
+    history: Mutex<History>,
 }
 
 /// The counters at one moment.
@@ -90,8 +96,8 @@ impl StatisticsCollector {
             reconnections: AtomicU64::new(0),
             broadcasts: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             last_broadcast: AtomicU64::new(now.0),
+            history: Mutex::new(History::new(0)),
         }
     }
 
@@ -135,14 +141,14 @@ impl StatisticsCollector {
 
     /// A publish was refused because a queue was full.
     pub fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+        self.shard(0).dropped(DropReason::QueueFull, 1);
     }
 
     pub fn read(&self) -> Statistics {
         let sum = |counter: fn(&ShardCounters) -> &AtomicU64| {
             self.shards.iter().map(|shard| counter(shard).load(Relaxed)).sum::<u64>()
         };
-        let refused = self.refused.load(Relaxed);
+        let refused = self.tally(|tally| tally.drops.get(DropReason::QueueFull));
         let last_activity = self.shards.iter().map(|shard| shard.last_activity.load(Relaxed)).max().unwrap_or(0);
         Statistics {
             total_connections: self.total.load(Relaxed),
@@ -150,7 +156,7 @@ impl StatisticsCollector {
             peak_connections: self.peak.load(Relaxed),
             total_messages: sum(|shard| &shard.messages),
             total_broadcasts: self.broadcasts.load(Relaxed),
-            dropped_messages: sum(|shard| &shard.dropped) + refused,
+            dropped_messages: self.tally(|tally| tally.drops.sum()),
             duplicate_messages: self.duplicates.load(Relaxed),
             queue_overflows: refused,
             reconnections: self.reconnections.load(Relaxed),
@@ -158,6 +164,50 @@ impl StatisticsCollector {
             last_activity: UnixMillis(last_activity.max(self.last_broadcast.load(Relaxed))),
             average_latency: average(&self.latencies()),
         }
+    }
+
+    /// From clients' timestamps to the arrival of their messages, all that were told.
+    pub fn client_latencies(&self) -> Distribution {
+        self.distribution(|shard| &shard.client_latency)
+    }
+
+    /// From a publish to the end of the turn in which a shard wrote or batched it.
+    pub fn publish_latencies(&self) -> Distribution {
+        self.distribution(|shard| &shard.publish_latency)
+    }
+
+    fn distribution(&self, of: impl Fn(&ShardCounters) -> &Histogram) -> Distribution {
+        let mut distribution = Distribution::default();
+        self.shards.iter().for_each(|shard| distribution.add(of(shard)));
+        distribution
+    }
+
+    /// A run begins: what was remembered of an earlier one goes.
+    pub fn begin_history(&self, seconds: usize) {
+        *self.history() = History::new(seconds);
+    }
+
+    pub fn remember_second(&self) {
+        let statistics = self.read();
+        let deliveries = self.tally(|tally| tally.traffic.get(Traffic::Deliveries));
+        let totals = Totals { messages: statistics.total_messages, deliveries };
+        let pending = self.pending_bytes();
+        let (connections, latency) = (statistics.active_connections, statistics.average_latency);
+        self.history().add(UnixMillis::now(), totals, connections, latency, pending);
+    }
+
+    /// The last seconds, oldest first.
+    pub fn seconds(&self) -> Vec<Second> {
+        self.history().seconds()
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A count by reason, over all shards.
+    pub fn tally(&self, count: impl Fn(&Tally) -> u64) -> u64 {
+        self.shards.iter().map(|shard| count(&shard.tally)).sum()
     }
 
     /// The newest latency samples of all shards, as many as are kept, unordered.
@@ -178,10 +228,12 @@ impl ShardCounters {
     fn new(max_latency_samples: usize) -> Self {
         Self {
             messages: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
+            tally: Tally::default(),
             last_activity: AtomicU64::new(0),
             pending_bytes: AtomicUsize::new(0),
             latencies: Mutex::new(CircularBuffer::new(max_latency_samples)),
+            client_latency: Histogram::default(),
+            publish_latency: Histogram::default(),
         }
     }
 
@@ -189,9 +241,15 @@ impl ShardCounters {
         self.messages.fetch_add(1, Relaxed);
         self.activity(now);
         if let Some(millis) = latency_ms {
+            self.client_latency.record(Duration::from_secs_f64(millis.max(0.0) / 1000.0));
             // Contended only while somebody reads the samples.
             self.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(Latency { at: now, millis });
         }
+    }
+
+    /// A publish was carried out, this long after it was made.
+    pub fn published(&self, latency: Duration) {
+        self.publish_latency.record(latency);
     }
 
     pub fn activity(&self, now: UnixMillis) {
@@ -204,8 +262,9 @@ impl ShardCounters {
         self.pending_bytes.fetch_add(after.wrapping_sub(before), Relaxed);
     }
 
-    pub fn dropped(&self, count: u32) {
-        self.dropped.fetch_add(u64::from(count), Relaxed);
+    /// Payloads that were not delivered.
+    pub fn dropped(&self, reason: DropReason, count: u32) {
+        self.tally.drops.add(reason, u64::from(count));
     }
 }
 
@@ -240,7 +299,7 @@ mod tests {
         collector.connection_closed();
         collector.connection_opened(false);
         collector.refused();
-        collector.shard(0).dropped(4);
+        collector.shard(0).dropped(DropReason::Disconnected, 4);
         let statistics = collector.read();
         assert_eq!((statistics.active_connections, statistics.peak_connections), (2, 2));
         assert_eq!((statistics.total_connections, statistics.reconnections), (3, 1));

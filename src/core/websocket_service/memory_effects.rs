@@ -21,6 +21,7 @@ use crate::memory::memory_manager::{Depth, Freed, MemoryEffects, MemoryManager, 
 use crate::memory::progressive_degradation::{Change, DegradationLevel, Thresholds};
 use crate::memory::sources::{Holdings, Pressure, Usage};
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::monitoring::tally::DropReason;
 use crate::transport::prepared::Prepared;
 
 /// A publish that has waited this long for its shard is of no use any more, and the shard in trouble.
@@ -112,7 +113,7 @@ impl WebSocketService {
         let Some(run) = self.run() else { return freed };
         let now = Instant::now();
         freed.operations = run.shards.iter().map(|shard| shard.operations.discard_older(now, STALE_OPERATION)).sum();
-        self.statistics.shard(0).dropped(u32::try_from(freed.operations).unwrap_or(u32::MAX));
+        self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(freed.operations).unwrap_or(u32::MAX));
         run.shared.users.forget_leavers(now);
         run.shared.interest.give_back_room();
         let (report, reports) = mpsc::channel();

@@ -1,0 +1,343 @@
+//! Writes the counters as Prometheus text, format 0.0.4. Pure: readings come in, text comes out.
+//!
+//! Called when somebody scrapes. Every label has a bounded set of values: no user, topic or address is among them.
+
+use std::time::Duration;
+
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+
+use crate::monitoring::histogram::Distribution;
+use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector};
+use crate::monitoring::tally::{Close, DropReason, Hook, HookOutcome, Label, Refusal, Traffic};
+
+/// Seconds; from a tenth of a millisecond, since a turn of a shard is shorter than that when all is well.
+const BOUNDS: [f64; 15] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Everything that is reported beside the collector's own counts.
+pub struct Readings<'a> {
+    pub collector: &'a StatisticsCollector,
+    pub users: usize,
+    pub topics: usize,
+    pub subscriptions: usize,
+    pub shards: Vec<ShardReading>,
+    /// 0 closed, 1 half-open, 2 open.
+    pub circuits: Vec<(Hook, u8)>,
+    pub panics: u64,
+    /// The longest that anything had to wait for Node's thread within the last minute.
+    pub event_loop_delay: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ShardReading {
+    pub id: u8,
+    pub connections: usize,
+    pub queued_operations: usize,
+    pub queued_bytes: usize,
+    pub pending_bytes: usize,
+    /// Since its last turn.
+    pub silence: Duration,
+}
+
+/// The text of one scrape.
+pub fn render(readings: &Readings<'_>) -> String {
+    let statistics = readings.collector.read();
+    let mut page = Page::default();
+    connections(&mut page, readings, &statistics);
+    messages(&mut page, readings, &statistics);
+    shards(&mut page, readings);
+    application(&mut page, readings);
+    page.gauge(
+        "carillon_start_time_seconds",
+        "When the service object was made, in seconds since 1970.",
+        statistics.start_time.as_f64() / 1000.0,
+    );
+    page.family(
+        "carillon_build_info",
+        "Always 1; the version is in the label.",
+        MetricType::GAUGE,
+        vec![gauge(&[("version", env!("CARGO_PKG_VERSION"))], 1.0)],
+    );
+    page.text()
+}
+
+fn connections(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics) {
+    let collector = readings.collector;
+    page.gauge(
+        "carillon_connections",
+        "Open connections. Plan capacity by it; a sudden fall means a network or proxy problem.",
+        statistics.active_connections as f64,
+    );
+    page.gauge(
+        "carillon_connections_peak",
+        "Most connections open at the same time since the start.",
+        statistics.peak_connections as f64,
+    );
+    page.counter(
+        "carillon_connections_opened_total",
+        "Connections let in. Much faster than carillon_connections grows: clients reconnect in a loop.",
+        statistics.total_connections,
+    );
+    page.counter("carillon_reconnections_total", "Users back within 60 s of losing their last connection. A rise without a deployment: look at proxies and time-outs.", statistics.reconnections);
+    page.by_label("carillon_connections_closed_total", "Ends of connections by reason. unresponsive and lost: network; slow_consumer: see carillon_messages_dropped_total; protocol_error: a broken client.", "reason", Close::ALL, |close| {
+        (close.label(), collector.tally(|tally| tally.closes.get(close)))
+    });
+    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; unavailable: a circuit breaker is open or the service shuts down.", "reason", Refusal::ALL, |refusal| {
+        (refusal.label(), collector.tally(|tally| tally.rejections.get(refusal)))
+    });
+    page.gauge("carillon_users", "Users with an open connection.", readings.users as f64);
+    page.gauge("carillon_topics", "Bills that anybody follows.", readings.topics as f64);
+    page.gauge("carillon_subscriptions", "Pairs of a bill and a user that follows it.", readings.subscriptions as f64);
+}
+
+fn messages(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics) {
+    let collector = readings.collector;
+    let traffic = |what: Traffic| collector.tally(|tally| tally.traffic.get(what));
+    page.counter(
+        "carillon_messages_received_total",
+        "Messages of clients, invalid ones included.",
+        statistics.total_messages,
+    );
+    page.counter("carillon_messages_rate_limited_total", "Messages and control frames of clients that were not processed because of messageRate. Find the client, or raise the rate.", traffic(Traffic::RateLimited));
+    page.counter(
+        "carillon_broadcasts_total",
+        "Announcements to all, and bill updates somebody follows.",
+        statistics.total_broadcasts,
+    );
+    page.counter(
+        "carillon_duplicate_publishes_total",
+        "Bill updates suppressed as repeats within DEDUPE_WINDOW.",
+        statistics.duplicate_messages,
+    );
+    page.counter(
+        "carillon_deliveries_total",
+        "Payloads accepted for one connection each.",
+        traffic(Traffic::Deliveries),
+    );
+    page.by_label("carillon_messages_dropped_total", "Payloads not delivered, by reason. queue_full: publish less or raise maxQueueBytes; slow_consumer_*: clients cannot keep up; disconnected is normal in small numbers.", "reason", DropReason::ALL, |reason| {
+        (reason.label(), collector.tally(|tally| tally.drops.get(reason)))
+    });
+    page.counter(
+        "carillon_frames_sent_total",
+        "Frames queued for sending, control frames included.",
+        traffic(Traffic::FramesOut),
+    );
+    page.counter("carillon_received_bytes_total", "Bytes read from connections, after TLS.", traffic(Traffic::BytesIn));
+    page.counter("carillon_sent_bytes_total", "Bytes written to connections, before TLS.", traffic(Traffic::BytesOut));
+    page.histogram("carillon_publish_latency_seconds", "From a publish to the end of the turn in which a shard wrote or batched it, once per shard. A rise means that a shard has too much to do: add threads.", &collector.publish_latencies());
+    page.histogram(
+        "carillon_client_latency_seconds",
+        "From the timestamp in a client's message to its arrival. Includes the difference of the clocks.",
+        &collector.client_latencies(),
+    );
+}
+
+fn shards(page: &mut Page, readings: &Readings<'_>) {
+    type Read = fn(&ShardReading) -> f64;
+    let families: [(&str, &str, Read); 5] = [
+        (
+            "carillon_shard_connections",
+            "Connections of each shard, closing ones included. They are dealt in turn: very uneven ones mean that some live much longer.",
+            |shard| shard.connections as f64,
+        ),
+        ("carillon_shard_queued_operations", "Publishes that wait for a shard. Should return to 0 at once.", |shard| {
+            shard.queued_operations as f64
+        }),
+        (
+            "carillon_shard_queued_bytes",
+            "Bytes of publishes that wait for a shard. At maxQueueBytes publishes are refused.",
+            |shard| shard.queued_bytes as f64,
+        ),
+        (
+            "carillon_shard_pending_bytes",
+            "Bytes written to no socket yet. Steadily high: clients do not keep up, see inspect().",
+            |shard| shard.pending_bytes as f64,
+        ),
+        (
+            "carillon_shard_silence_seconds",
+            "Since a shard's last turn; about 1 s at the most. Above 5 s it hangs: restart the process and report it.",
+            |shard| shard.silence.as_secs_f64(),
+        ),
+    ];
+    for (name, help, read) in families {
+        let metrics =
+            readings.shards.iter().map(|shard| gauge(&[("shard", &shard.id.to_string())], read(shard))).collect();
+        page.family(name, help, MetricType::GAUGE, metrics);
+    }
+}
+
+fn application(page: &mut Page, readings: &Readings<'_>) {
+    let calls = <(Hook, HookOutcome)>::ALL.iter().map(|(hook, outcome)| {
+        let count = readings.collector.tally(|tally| tally.hooks.get((*hook, *outcome)));
+        counter(&[("hook", hook.label()), ("outcome", outcome.label())], count)
+    });
+    page.family("carillon_hook_calls_total", "Calls of the application's hooks by outcome. failed, timed_out: look at what the hook needs; circuit_open: it was not called.", MetricType::COUNTER, calls.collect());
+    let circuits = readings.circuits.iter().map(|(hook, state)| gauge(&[("hook", hook.label())], f64::from(*state)));
+    page.family(
+        "carillon_circuit_breaker_state",
+        "0 closed, 1 half-open, 2 open: the hook has failed repeatedly and is left alone for 5 to 60 s.",
+        MetricType::GAUGE,
+        circuits.collect(),
+    );
+    page.counter(
+        "carillon_panics_total",
+        "Panics caught in this process. Anything above 0 is a defect: report it.",
+        readings.panics,
+    );
+    if let Some(delay) = readings.event_loop_delay {
+        page.gauge("carillon_event_loop_delay_seconds", "The longest that an event or a hook waited for the JavaScript thread within a minute. Above 1 s something blocks it.", delay.as_secs_f64());
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
+        // The encoder refuses a family without metrics.
+        if metrics.is_empty() {
+            return;
+        }
+        let mut family = MetricFamily::default();
+        family.set_name(name.to_owned());
+        family.set_help(help.to_owned());
+        family.set_field_type(kind);
+        family.set_metric(metrics);
+        self.families.push(family);
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.family(name, help, MetricType::GAUGE, vec![gauge(&[], value)]);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.family(name, help, MetricType::COUNTER, vec![counter(&[], value)]);
+    }
+
+    fn by_label<L: Label>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        all: &[L],
+        read: impl Fn(L) -> (&'static str, u64),
+    ) {
+        let metrics = all.iter().map(|one| read(*one)).map(|(text, count)| counter(&[(label, text)], count)).collect();
+        self.family(name, help, MetricType::COUNTER, metrics);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, samples: &Distribution) {
+        let buckets = BOUNDS.iter().map(|bound| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(samples.at_most(Duration::from_secs_f64(*bound)));
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(samples.count());
+        histogram.set_sample_sum(samples.sum().as_secs_f64());
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        self.family(name, help, MetricType::HISTOGRAM, vec![metric]);
+    }
+
+    fn text(&self) -> String {
+        // It fails for a family without name or metrics, and there is none.
+        prometheus::TextEncoder::new().encode_to_string(&self.families).unwrap_or_default()
+    }
+}
+
+fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
+    let mut gauge = Gauge::default();
+    gauge.set_value(value);
+    let mut metric = labelled(labels);
+    metric.set_gauge(gauge);
+    metric
+}
+
+fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
+    let mut counter = Counter::default();
+    counter.set_value(value as f64);
+    let mut metric = labelled(labels);
+    metric.set_counter(counter);
+    metric
+}
+
+fn labelled(labels: &[(&str, &str)]) -> Metric {
+    let mut metric = Metric::default();
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    metric.set_label(pairs.collect());
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitoring::statistics_collector::UnixMillis;
+
+    fn readings(collector: &StatisticsCollector) -> Readings<'_> {
+        Readings {
+            collector,
+            users: 2,
+            topics: 3,
+            subscriptions: 4,
+            shards: vec![ShardReading {
+                id: 0,
+                connections: 5,
+                queued_operations: 6,
+                queued_bytes: 7,
+                pending_bytes: 8,
+                silence: Duration::from_millis(250),
+            }],
+            circuits: vec![(Hook::LookupUser, 2)],
+            panics: 0,
+            event_loop_delay: None,
+        }
+    }
+
+    #[test]
+    fn each_family_has_help_type_and_samples_and_no_name_comes_twice() {
+        let collector = StatisticsCollector::new(1, 10, UnixMillis(5000));
+        let text = render(&readings(&collector));
+        let names = |prefix: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
+            lines.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+        };
+        let mut helped = names("# HELP ");
+        assert_eq!(helped, names("# TYPE "));
+        let count = helped.len();
+        helped.sort();
+        helped.dedup();
+        assert_eq!(helped.len(), count);
+        assert!(helped.iter().all(|name| name.starts_with("carillon_")));
+    }
+
+    #[test]
+    fn counts_appear_under_their_reason() {
+        let collector = StatisticsCollector::new(2, 10, UnixMillis(5000));
+        collector.shard(1).dropped(DropReason::SlowConsumerOldest, 3);
+        collector.refused();
+        collector.shard(0).published(Duration::from_micros(300));
+        let text = render(&readings(&collector));
+        for line in [
+            "carillon_messages_dropped_total{reason=\"slow_consumer_drop_oldest\"} 3",
+            "carillon_messages_dropped_total{reason=\"queue_full\"} 1",
+            "carillon_shard_silence_seconds{shard=\"0\"} 0.25",
+            "carillon_circuit_breaker_state{hook=\"lookupUser\"} 2",
+            "carillon_publish_latency_seconds_bucket{le=\"0.00025\"} 0",
+            "carillon_publish_latency_seconds_bucket{le=\"0.0005\"} 1",
+            "carillon_publish_latency_seconds_bucket{le=\"+Inf\"} 1",
+            "carillon_start_time_seconds 5",
+        ] {
+            assert!(text.lines().any(|candidate| candidate == line), "{line} is not in\n{text}");
+        }
+    }
+}
