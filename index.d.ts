@@ -38,7 +38,7 @@ export interface WebSocketServiceOptions {
   /** How messages that wait together are sent: in one {"type":"batch"} message, or each in a frame of its own. @default 'envelope' */
   batching?: 'envelope' | 'frames'
   /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
-   *  (ERR_OVERLOADED), once per episode. @default 67108864 */
+   *  (ERR_OVERLOADED), at most once a second. @default 67108864 */
   maxQueueBytes?: number
   /** Unwritten bytes one connection may hold. @default 1048576 */
   maxBackpressure?: number
@@ -301,6 +301,8 @@ export interface HealthStatus {
   /** Percent of V8's heap that is in use. */
   heapUsedPercent: number
   degradationLevel: DegradationLevel
+  /** Absent while the service does not run, and where nothing can be measured. */
+  memoryPressure?: MemoryPressure
   warnings: Array<string>
 }
 
@@ -319,6 +321,14 @@ export interface ListenAddress {
   port: number
   /** An address, also if a name was given. */
   host: string
+}
+
+/** How scarce memory is. */
+export interface MemoryPressure {
+  /** 0 to 1, the worst of what is measured. */
+  ratio: number
+  /** What it was measured on: the control group, V8's heap, the machine's memory, or the application's own report. */
+  source: 'container' | 'heap' | 'machine' | 'report'
 }
 
 /** Memory of the Node process as it reports it, such as `"12.34 MB"`. */
@@ -360,6 +370,10 @@ export interface PerformanceSample {
   averageLatency: number
   /** Unwritten bytes of all connections. */
   pendingBytes: number
+  /** Bytes of the process in physical memory; 0 where the system does not tell. */
+  residentBytes: number
+  /** 0 to 1, as in `getHealthStatus()`. */
+  memoryPressure: number
 }
 
 /** What `getMetrics()` returns. */

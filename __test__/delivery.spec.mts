@@ -342,7 +342,7 @@ describe('ten thousand publishes in one turn', () => {
 })
 
 describe('more than the queue may hold', () => {
-  it('is refused, counted and told once; everything else arrives in order', async (test) => {
+  it('is refused, counted and told at most once a second; everything else arrives in order', async (test) => {
     const site = await TestServer.open(test, { maxQueueBytes: 4096, maxBackpressure: 64 * 1024 * 1024 })
     const client = await site.follower('ann', 1)
     const errors: string[] = []
@@ -352,12 +352,13 @@ describe('more than the queue may hold', () => {
         resolve(error)
       })
     })
-    // All in one turn, so that it is one episode.
     let published = 0
+    const begun = performance.now()
     while (site.service.getStats().queueOverflows < 10) {
       site.service.sendUserNotification('ann', { ...notice('x'.repeat(1000)), data: { index: published++ } })
     }
     const { queueOverflows, droppedMessages } = site.service.getStats()
+    const seconds = Math.ceil((performance.now() - begun) / 1000)
     assert.equal(droppedMessages, queueOverflows)
     const indexes = (await client.takeMany('notification', published - queueOverflows)).map((message) => message['notification'].data.index as number)
     assert.deepEqual(indexes, [...new Set(indexes)].sort((a, b) => a - b))
@@ -366,7 +367,7 @@ describe('more than the queue may hold', () => {
     assert.equal(error.code, 'ERR_OVERLOADED')
     site.service.sendUserNotification('ann', notice('there is room again'))
     assert.equal((await client.take('notification'))['notification'].title, 'there is room again')
-    assert.ok(errors.length >= 1 && errors.length < queueOverflows, `${errors.length} events for ${queueOverflows} refusals`)
+    assert.ok(errors.length >= 1 && errors.length <= seconds, `${errors.length} events in ${seconds} s`)
   })
 
   it('is nobody\'s fault when nobody listens', async (test) => {

@@ -18,6 +18,11 @@ impl UserId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The name with the counts of its owners.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.len() + 2 * size_of::<usize>()
+    }
 }
 
 impl Borrow<str> for UserId {

@@ -6,7 +6,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use carillon::core::connection::Connection;
+use carillon::core::connection::{CONNECTION_BYTES, Connection};
 use carillon::core::outbox::Outbox;
 use carillon::transport::assembler::Assembler;
 use support::client::{close, request_of, text};
@@ -74,6 +74,7 @@ async fn an_idle_connection_costs_about_a_kilobyte() {
     let deflated = heap_per_connection(DEFLATE).await;
     println!("{plain} bytes of heap per idle connection, {deflated} with deflate negotiated");
     assert!(plain <= HEAP_PER_CONNECTION, "{plain}");
+    assert!(CONNECTION_BYTES < plain, "{CONNECTION_BYTES} without its share of the tables, {plain} with it");
     assert!(deflated.abs_diff(plain) <= 16, "{plain} without deflate, {deflated} with it");
     // And nothing of a service stays, once the last task that knew it has gone.
     eventually(|| heap::in_use() - settled < 16 * 1024).await;

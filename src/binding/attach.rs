@@ -48,6 +48,8 @@ pub trait Receptionist {
     fn bridges_everything(&self) -> bool;
     fn courier(&self) -> &Rc<Courier>;
     fn receive(&self, env: &Env, arrival: Arrival);
+    /// A request was refused before any shard saw it.
+    fn note_refusal(&self, rejection: &Rejection);
 }
 
 impl Attachment {
@@ -107,7 +109,8 @@ fn on_upgrade<R: Receptionist>(
         return Ok(());
     }
     if !receptionist.is_running() {
-        return refuse(env, socket, &Rejection::Unavailable { retry_after: None });
+        receptionist.note_refusal(&Rejection::STOPPING);
+        return refuse(env, socket, &Rejection::STOPPING);
     }
     let head_of_request = RequestHead {
         method: values::as_string(&values::property(request, "method")?).unwrap_or_default(),

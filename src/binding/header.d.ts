@@ -38,7 +38,7 @@ export interface WebSocketServiceOptions {
   /** How messages that wait together are sent: in one {"type":"batch"} message, or each in a frame of its own. @default 'envelope' */
   batching?: 'envelope' | 'frames'
   /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
-   *  (ERR_OVERLOADED), once per episode. @default 67108864 */
+   *  (ERR_OVERLOADED), at most once a second. @default 67108864 */
   maxQueueBytes?: number
   /** Unwritten bytes one connection may hold. @default 1048576 */
   maxBackpressure?: number

@@ -4,7 +4,7 @@ use napi::bindgen_prelude::{JsObjectValue, Object};
 use napi::{Env, Result};
 
 use crate::binding::events::NodeHost;
-use crate::binding::objects::{HealthStatus, MemoryUsage, ServiceStats, seconds_between};
+use crate::binding::objects::{HealthStatus, MemoryPressure, MemoryUsage, ServiceStats, seconds_between};
 use crate::binding::{memory, values};
 use crate::config::BaseConfig;
 use crate::core::json::iso_timestamp;
@@ -44,6 +44,9 @@ pub fn status(env: &Env, core: &Core, host: &NodeHost, base: &BaseConfig) -> Res
         },
         heap_used_percent: memory.heap_percent(),
         degradation_level: core.degradation_level().as_str().to_owned(),
+        memory_pressure: core
+            .memory_pressure()
+            .map(|pressure| MemoryPressure { ratio: pressure.ratio, source: pressure.source.as_str().to_owned() }),
         warnings: report.warnings,
     })
 }

@@ -9,6 +9,7 @@ use crate::binding::values;
 use crate::core::host::Event;
 use crate::core::inspection;
 use crate::core::websocket_service::Counts;
+use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::history::Second;
 use crate::monitoring::statistics_collector::{Statistics, UnixMillis};
 
@@ -67,6 +68,17 @@ pub struct MemoryUsage {
     pub rss: String,
 }
 
+/// How scarce memory is.
+#[napi(object, object_from_js = false)]
+#[derive(Clone)]
+pub struct MemoryPressure {
+    /// 0 to 1, the worst of what is measured.
+    pub ratio: f64,
+    /// What it was measured on: the control group, V8's heap, the machine's memory, or the application's own report.
+    #[napi(ts_type = "'container' | 'heap' | 'machine' | 'report'")]
+    pub source: String,
+}
+
 /// What `getHealthStatus()` returns.
 #[napi(object, object_from_js = false)]
 #[derive(Clone)]
@@ -87,6 +99,8 @@ pub struct HealthStatus {
     pub heap_used_percent: f64,
     #[napi(ts_type = "DegradationLevel")]
     pub degradation_level: String,
+    /// Absent while the service does not run, and where nothing can be measured.
+    pub memory_pressure: Option<MemoryPressure>,
     pub warnings: Vec<String>,
 }
 
@@ -147,6 +161,10 @@ pub struct PerformanceSample {
     pub average_latency: f64,
     /// Unwritten bytes of all connections.
     pub pending_bytes: f64,
+    /// Bytes of the process in physical memory; 0 where the system does not tell.
+    pub resident_bytes: f64,
+    /// 0 to 1, as in `getHealthStatus()`.
+    pub memory_pressure: f64,
 }
 
 #[napi(object, object_from_js = false)]
@@ -285,17 +303,19 @@ impl From<&Second> for PerformanceSample {
     fn from(second: &Second) -> Self {
         Self {
             timestamp: second.at.as_f64(),
-            connections: second.connections as f64,
+            connections: second.gauges.connections as f64,
             messages_per_second: second.messages_per_second,
             deliveries_per_second: second.deliveries_per_second,
-            average_latency: second.average_latency,
-            pending_bytes: second.pending_bytes as f64,
+            average_latency: second.gauges.average_latency,
+            pending_bytes: second.gauges.pending_bytes as f64,
+            resident_bytes: second.gauges.resident_bytes as f64,
+            memory_pressure: second.gauges.memory_pressure,
         }
     }
 }
 
-impl From<inspection::Inspection> for Inspection {
-    fn from(found: inspection::Inspection) -> Self {
+impl Inspection {
+    pub fn new(found: inspection::Inspection, level: DegradationLevel) -> Self {
         let shards = found.shards.iter().map(|shard| ShardInspection {
             id: f64::from(shard.id.0),
             connections: shard.connections as f64,
@@ -317,7 +337,7 @@ impl From<inspection::Inspection> for Inspection {
             shards: shards.collect(),
             slowest_consumers: slowest.collect(),
             largest_topics: largest.collect(),
-            degradation_level: "normal".to_owned(),
+            degradation_level: level.as_str().to_owned(),
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::core::websocket_service::WebSocketService as Core;
 use crate::error::{Error, ErrorKind};
 use crate::monitoring::health_checker::Condition;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::transport::handshake::Rejection;
 use crate::types::BillId;
 
 /// A WebSocket service whose connections live in Rust threads.
@@ -222,7 +223,7 @@ impl WebSocketService {
                     invalid_argument(env, "options.top", "an integer from 0 to 100", values::kind(&given))
                 })?,
         };
-        Ok(Inspection::from(self.inner.core.inspect(top)))
+        Ok(Inspection::new(self.inner.core.inspect(top), self.inner.core.degradation_level()))
     }
 
     /// The bills that any open connection of the user follows, in the order they were first followed.
@@ -581,6 +582,10 @@ impl Receptionist for Inner {
             }
             self.core.accept(arrival);
         });
+    }
+
+    fn note_refusal(&self, rejection: &Rejection) {
+        self.core.note_refusal(rejection);
     }
 }
 

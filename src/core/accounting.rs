@@ -2,7 +2,8 @@
 
 use crate::core::host::Ending;
 use crate::monitoring::tally::{Close, Refusal};
-use crate::transport::handshake::Rejection;
+use crate::transport::handshake::{Rejection, Unavailability};
+use crate::transport::head_reader::HeadFault;
 
 impl From<&Ending> for Close {
     fn from(ending: &Ending) -> Self {
@@ -27,8 +28,20 @@ impl From<&Rejection> for Refusal {
             Rejection::InvalidVersion => Self::InvalidVersion,
             Rejection::MethodNotAllowed => Self::MethodNotAllowed,
             Rejection::Unauthorized => Self::Unauthorized,
-            Rejection::Unavailable { .. } => Self::Unavailable,
+            Rejection::Unavailable { why: Unavailability::CircuitOpen, .. } => Self::CircuitOpen,
+            Rejection::Unavailable { why: Unavailability::MemoryPressure, .. } => Self::MemoryPressure,
+            Rejection::Unavailable { why: Unavailability::Stopping, .. } => Self::Stopping,
             Rejection::WrongPath => Self::WrongPath,
+        }
+    }
+}
+
+impl From<HeadFault> for Refusal {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Malformed => Self::MalformedHead,
+            HeadFault::TooLarge => Self::HeadTooLarge,
+            HeadFault::TooSlow => Self::HeadTooSlow,
         }
     }
 }
@@ -39,8 +52,12 @@ mod tests {
 
     #[test]
     fn a_rejection_is_called_the_same_everywhere() {
-        for rejection in [Rejection::WrongPath, Rejection::Unauthorized, Rejection::Unavailable { retry_after: None }] {
+        let overloaded = Rejection::Unavailable { why: Unavailability::MemoryPressure, retry_after: Some(30) };
+        for rejection in [Rejection::WrongPath, Rejection::Unauthorized, Rejection::STOPPING, overloaded] {
             assert_eq!(Refusal::from(&rejection).label(), rejection.reason());
+        }
+        for fault in [HeadFault::Malformed, HeadFault::TooLarge, HeadFault::TooSlow] {
+            assert_eq!(Refusal::from(fault).label(), fault.reason());
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::core::shard::Shard;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Hook, Refusal};
 use crate::transport::deflate::Negotiated;
-use crate::transport::handshake::{self, Rejection, RequestHead, Upgrade};
+use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
@@ -176,17 +176,23 @@ impl Shard {
     async fn decide(&self, head: &RequestHead) -> Result<(Upgrade, Admitted), Rejection> {
         let upgrade = handshake::check(head, &self.shared.options.handshake)?;
         if self.is_draining() {
-            return Err(Rejection::Unavailable { retry_after: None });
+            return Err(Rejection::STOPPING);
         }
         if self.shared.level.get().sheds() {
-            return Err(Rejection::Unavailable { retry_after: Some(RETRY_AFTER_SECONDS) });
+            return Err(Rejection::Unavailable {
+                why: Unavailability::MemoryPressure,
+                retry_after: Some(RETRY_AFTER_SECONDS),
+            });
         }
         let admitted = match (handshake::token(head)?, self.shared.options.auth_timeout) {
             (Some(token), _) => match self.authenticate(&token).await {
                 Ok((reservation, _)) => Admitted::Known(reservation),
-                Err(AuthFault::Draining) => return Err(Rejection::Unavailable { retry_after: None }),
+                Err(AuthFault::Draining) => return Err(Rejection::STOPPING),
                 Err(AuthFault::Unavailable { retry_after }) => {
-                    return Err(Rejection::Unavailable { retry_after: Some(whole_seconds(retry_after)) });
+                    return Err(Rejection::Unavailable {
+                        why: Unavailability::CircuitOpen,
+                        retry_after: Some(whole_seconds(retry_after)),
+                    });
                 }
                 Err(AuthFault::Refused(why)) => {
                     info!(why, "a handshake was not authorised");
@@ -197,7 +203,7 @@ impl Shard {
             (None, None) => return Err(Rejection::Unauthorized),
         };
         if self.is_draining() {
-            return Err(Rejection::Unavailable { retry_after: None });
+            return Err(Rejection::STOPPING);
         }
         Ok((upgrade, admitted))
     }

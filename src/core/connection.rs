@@ -66,6 +66,13 @@ pub struct Connection {
     accounted: Cell<usize>,
 }
 
+/// What an idle connection takes of the heap: itself with the counts of its owners, and its task with what the
+/// runtime keeps beside a future. What the system and the runtime's driver keep for the socket comes on top.
+pub const CONNECTION_BYTES: usize = size_of::<Connection>() + size_of::<ConnectionTask>() + OWNER_COUNTS + TASK_HEADER;
+
+const OWNER_COUNTS: usize = 2 * size_of::<usize>();
+const TASK_HEADER: usize = 10 * size_of::<usize>();
+
 /// Where a connection is in its life. Only `Open` has a user, subscriptions and a place in any table.
 pub enum State {
     /// Accepted without a token; waits for `auth`.

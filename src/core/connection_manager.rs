@@ -130,6 +130,16 @@ impl ConnectionManager {
         present.into_iter().map(|(_, user)| user).collect()
     }
 
+    /// What the table takes, names included.
+    pub fn heap_bytes(&self) -> usize {
+        let users = self.lock();
+        let entries = users.by_id.capacity() * (size_of::<(UserId, User)>() + 1);
+        let names: usize = users.by_id.keys().map(|user| user.heap_bytes()).sum();
+        let spilled = |user: &User| if user.open.spilled() { user.open.capacity() } else { 0 };
+        let references: usize = users.by_id.values().map(spilled).sum::<usize>() * size_of::<ConnectionRef>();
+        entries + names + references + users.left.heap_bytes()
+    }
+
     /// Forgets those who left too long ago to come back.
     pub fn forget_leavers(&self, now: Instant) {
         let mut users = self.lock();

@@ -32,6 +32,8 @@ pub struct SlowConsumer {
 pub struct Snapshot {
     pub connections: usize,
     pub topics: usize,
+    /// What the topic index takes.
+    pub topic_bytes: usize,
     pub pending_bytes: usize,
     /// Slowest first.
     pub slowest: Vec<SlowConsumer>,
@@ -75,6 +77,10 @@ impl Post {
 
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn topic_bytes(&self) -> usize {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).topic_bytes
     }
 
     pub fn silence(&self, now: Instant) -> Duration {
@@ -176,6 +182,7 @@ impl Shard {
         Snapshot {
             connections: connections.len(),
             topics: topics.bill_count(),
+            topic_bytes: topics.heap_bytes(),
             pending_bytes,
             slowest,
             largest: topics.largest(TOP),

@@ -11,6 +11,7 @@ use tracing::debug;
 
 use crate::core::admission::Underway;
 use crate::core::shard::Shard;
+use crate::monitoring::tally::Refusal;
 use crate::transport::Transport;
 use crate::transport::handshake::RequestHead;
 use crate::transport::head_reader::{HeadFault, HeadReader};
@@ -53,16 +54,27 @@ impl Shard {
             Greeting::Gone => {}
             Greeting::Fault(fault) => {
                 debug!(reason = fault.reason(), "a request could not be read");
+                self.counters.tally.rejections.add(Refusal::from(fault), 1);
                 self.respond(&transport, fault.response()).await;
             }
             Greeting::Request(head, early) if head.asks_for_upgrade() => {
                 self.answer_upgrade(transport, head, early, Some(peer)).await;
             }
             Greeting::Request(head, _body) => {
-                let readiness = if self.is_draining() { Readiness::Stopping } else { Readiness::Serving };
+                let readiness = self.readiness();
                 let path = &self.shared.options.handshake.path;
                 self.respond(&transport, plain_request::answer(&head, path, readiness)).await;
             }
+        }
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.is_draining() {
+            Readiness::Stopping
+        } else if self.shared.level.get().sheds() {
+            Readiness::Shedding
+        } else {
+            Readiness::Serving
         }
     }
 

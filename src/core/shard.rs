@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::runtime;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::LocalSet;
 use tracing::{debug, warn};
+
+mod restart;
 
 use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
@@ -49,6 +50,8 @@ const MAX_FRAGMENTS: u32 = 16_384;
 
 /// Bookkeeping: never dropped, never counted against the bound of publishes.
 pub enum Command {
+    #[cfg(test)]
+    Break,
     /// A socket that asks for an upgrade.
     Accept(Box<Arrival>),
     /// The service's own word to everybody.
@@ -105,6 +108,9 @@ pub struct Shard {
     pub(super) inflater: RefCell<Inflater>,
     pub(super) deflaters: RefCell<Deflaters>,
     pub(super) envelopes: RefCell<Envelopes>,
+    /// Lets the next turn panic where nothing contains it.
+    #[cfg(test)]
+    is_to_break: Cell<bool>,
 }
 
 impl ShardHandle {
@@ -119,11 +125,7 @@ impl ShardHandle {
             let (dispatch, post) = (shared.dispatch.clone(), post.clone());
             move || {
                 let _log = tracing::dispatcher::set_default(&dispatch);
-                let tasks = LocalSet::new();
-                tasks.block_on(
-                    &runtime,
-                    async move { Rc::new(Shard::new(id, shared, post)).run(inbox, &operations).await },
-                );
+                restart::keep_running(&runtime, || Shard::new(id, shared.clone(), post.clone()), inbox, &operations);
             }
         })?;
         Ok(Self { id, commands, operations, post, thread: Mutex::new(Some(thread)) })
@@ -184,11 +186,13 @@ impl Shard {
             inflater: RefCell::default(),
             deflaters: RefCell::default(),
             envelopes: RefCell::default(),
+            #[cfg(test)]
+            is_to_break: Cell::new(false),
             shared,
         }
     }
 
-    async fn run(self: Rc<Self>, mut inbox: mpsc::UnboundedReceiver<Command>, operations: &OperationQueue) {
+    async fn run(self: Rc<Self>, inbox: &mut mpsc::UnboundedReceiver<Command>, operations: &OperationQueue) {
         debug!(shard = self.id.0, "shard started");
         let mut commands = Vec::new();
         while !self.is_done() {
@@ -204,6 +208,8 @@ impl Shard {
                 () = operations.filled() => {}
                 () = self.timers.until(due) => {}
             }
+            #[cfg(test)]
+            assert!(!self.is_to_break.get(), "as the test wants it");
             // Every turn does some of everything, so that a flood of one kind does not starve the others.
             for command in commands.drain(..) {
                 contain("a command", || self.obey(command, operations));
@@ -220,6 +226,8 @@ impl Shard {
 
     fn obey(self: &Rc<Self>, command: Command, operations: &OperationQueue) {
         match command {
+            #[cfg(test)]
+            Command::Break => self.is_to_break.set(true),
             Command::Accept(arrival) => {
                 tokio::task::spawn_local(self.clone().admit(*arrival));
             }

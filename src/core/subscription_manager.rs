@@ -190,6 +190,17 @@ impl Interest {
         InterestCounts { bills: table.bills.len(), users: table.users.len(), pairs: table.pairs }
     }
 
+    /// What the tables take; names are counted with the users.
+    pub fn heap_bytes(&self) -> usize {
+        let table = self.lock();
+        let bills: usize =
+            table.bills.values().map(|bill| bill.users.capacity() * (size_of::<(UserId, u32)>() + 1)).sum();
+        let users: usize = table.users.values().map(|bills| bills.capacity() * size_of::<BillId>()).sum();
+        let entries = table.bills.capacity() * (size_of::<(BillId, Bill)>() + 1)
+            + table.users.capacity() * (size_of::<(UserId, Vec<BillId>)>() + 1);
+        bills + users + entries
+    }
+
     pub fn give_back_room(&self) {
         let mut table = self.lock();
         table.bills.shrink_to_fit();

@@ -8,7 +8,7 @@ mod memory_effects;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
 use crate::core::circuit_breaker::Circuit;
+use crate::core::connection::CONNECTION_BYTES;
 use crate::core::connection_manager::ConnectionManager;
 use crate::core::containment::{self, ContainedHost};
 use crate::core::hooks::Hooks;
@@ -36,7 +37,8 @@ use crate::monitoring::health_checker::Surroundings;
 use crate::monitoring::history::Second;
 use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
-use crate::monitoring::tally::{DropReason, Hook};
+use crate::monitoring::tally::{DropReason, Hook, Refusal};
+use crate::transport::handshake::Rejection;
 use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId, UserId};
@@ -64,6 +66,9 @@ pub struct Shared {
 /// How many users found lately are remembered.
 const FOUND_USERS: usize = 10_000;
 
+/// Refusals come in thousands: the application and the log are told of the first, and of one a second from then on.
+const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 pub struct WebSocketService {
     this: Weak<Self>,
     host: Arc<dyn Host>,
@@ -73,8 +78,8 @@ pub struct WebSocketService {
     /// Bill updates let through lately.
     dedupe: Mutex<LruCache<UpdateKey, ()>>,
     hashers: [RandomState; 2],
-    /// Set from the first refused publish until a queue has room again.
-    is_overloaded: AtomicBool,
+    /// Until when refused publishes are only counted, in milliseconds since `created`.
+    overload_told_until: AtomicU64,
     created: Instant,
 }
 
@@ -113,12 +118,14 @@ pub struct Counts {
 /// Bytes the service keeps, by what for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// What shards and tables hold per connection and user; an estimate, the system's own part not included.
+    /// Connections, their tasks and the table of users.
     pub connections: usize,
-    /// What indexes and tables hold per bill and subscription; an estimate.
+    /// The shards' topic indexes, as of about a second ago, and the table of who follows what.
     pub subscriptions: usize,
-    /// What remembering published updates takes; an estimate.
+    /// Published updates that are remembered.
     pub dedupe: usize,
+    /// Publishes that wait for a shard.
+    pub queues: usize,
     /// Unwritten bytes of all connections.
     pub buffers: usize,
 }
@@ -163,7 +170,7 @@ impl WebSocketService {
             life: Mutex::new(Life::Stopped),
             dedupe: Mutex::new(LruCache::new(values.dedupe_cache_size)),
             hashers: [RandomState::new(), RandomState::new()],
-            is_overloaded: AtomicBool::new(false),
+            overload_told_until: AtomicU64::new(0),
             created: Instant::now(),
         });
         let weak: Weak<Self> = Arc::downgrade(&service);
@@ -419,6 +426,7 @@ impl WebSocketService {
             silences: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.silence)).collect(),
             open_circuits: open.map(|(hook, _)| hook.label()).collect(),
             event_loop_delay,
+            degradation: self.degradation(),
         }
     }
 
@@ -442,6 +450,7 @@ impl WebSocketService {
             circuits: circuits.collect(),
             panics: containment::panics(),
             event_loop_delay,
+            memory: self.memory_reading(),
         })
     }
 
@@ -453,17 +462,16 @@ impl WebSocketService {
     }
 
     pub fn sizes(&self) -> Sizes {
-        const PER_CONNECTION: usize = 100;
-        const PER_BILL: usize = 8;
-        const PER_SUBSCRIPTION: usize = 50;
-        const PER_DEDUPE_ENTRY: usize = 100;
-        let counts = self.counts();
-        let names: usize = self.connected_users().iter().map(|user| 2 * user.as_str().len()).sum();
+        let dedupe = self.dedupe().heap_bytes();
+        let buffers = self.statistics.pending_bytes();
+        let Some(run) = self.run() else { return Sizes { dedupe, buffers, ..Sizes::default() } };
+        let topics: usize = run.shards.iter().map(|shard| shard.post.topic_bytes()).sum();
         Sizes {
-            connections: self.statistics.active_connections() * PER_CONNECTION + names,
-            subscriptions: counts.bills * PER_BILL + counts.subscriptions * PER_SUBSCRIPTION,
-            dedupe: counts.dedupe_entries * PER_DEDUPE_ENTRY,
-            buffers: self.statistics.pending_bytes(),
+            connections: self.statistics.active_connections() * CONNECTION_BYTES + run.shared.users.heap_bytes(),
+            subscriptions: topics + run.shared.interest.heap_bytes(),
+            dedupe,
+            queues: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
+            buffers,
         }
     }
 
@@ -498,7 +506,9 @@ impl WebSocketService {
         let accepted = concerned().all(|shard| shard.operations.has_room(message));
         if !accepted {
             self.statistics.refused();
-            if !self.is_overloaded.swap(true, Ordering::Relaxed) {
+            let now = self.elapsed_ms();
+            if now >= self.overload_told_until.load(Ordering::Relaxed) {
+                self.overload_told_until.store(now + millis(OVERLOAD_TOLD_EVERY), Ordering::Relaxed);
                 warn!("publishes are refused: a shard's queue is full");
                 let message = "a publish was refused because a shard's queue is full (maxQueueBytes)";
                 self.host.emit(Event::Error(Error::new(ErrorKind::Overloaded, message)));
@@ -510,12 +520,20 @@ impl WebSocketService {
             let message = message.clone();
             shard.operations.push(Operation { target: target.clone(), message, priority, published });
         }
-        if self.is_overloaded.load(Ordering::Relaxed) {
-            let half = run.shared.options.max_queue_bytes / 2;
-            let is_over = run.shards.iter().all(|shard| shard.operations.bytes() <= half);
-            self.is_overloaded.store(!is_over, Ordering::Relaxed);
-        }
         true
+    }
+
+    /// Lets every shard panic where nothing contains it.
+    #[cfg(test)]
+    pub(super) fn break_shards(&self) {
+        if let Some(run) = self.run() {
+            run.order(|| Command::Break);
+        }
+    }
+
+    /// A request was refused before any shard saw it.
+    pub fn note_refusal(&self, rejection: &Rejection) {
+        self.statistics.shard(0).tally.rejections.add(Refusal::from(rejection), 1);
     }
 
     fn reconfigure(&self, values: RuntimeValues) {

@@ -33,6 +33,8 @@ pub trait MemoryEffects: Send + Sync + 'static {
     fn cleanup_interval(&self) -> Duration;
     /// Asks how V8's heap is used, without waiting. A dropped answer means that nobody knows.
     fn measure_heap(&self, answer: oneshot::Sender<Usage>);
+    /// A new measurement, after what it led to.
+    fn measured(&self, reading: &Reading);
     /// Puts a level into effect.
     fn degrade(&self, change: &Change);
     /// The run has ended degraded: the next one begins with the owner's settings.
@@ -83,6 +85,8 @@ struct Watch {
     started: Instant,
     interval: Duration,
     policy: Mutex<ProgressiveDegradation>,
+    /// What was measured last.
+    reading: Mutex<Reading>,
     orders: Mutex<Orders>,
     ordered: Condvar,
 }
@@ -120,6 +124,7 @@ impl MemoryManager {
             started: Instant::now(),
             interval: MEASURE_INTERVAL.min(settings.dwell).max(Duration::from_millis(10)),
             policy: Mutex::new(ProgressiveDegradation::new(settings.thresholds, settings.dwell)),
+            reading: Mutex::default(),
             orders: Mutex::default(),
             ordered: Condvar::new(),
         });
@@ -167,6 +172,11 @@ impl MemoryManager {
         self.watch.policy().level()
     }
 
+    /// What was measured last, about a second ago.
+    pub fn reading(&self) -> Reading {
+        *self.watch.reading()
+    }
+
     /// The worst that is known at present.
     pub fn pressure(&self) -> Option<Pressure> {
         let now = self.watch.now();
@@ -203,7 +213,9 @@ impl Watch {
     fn round(&self, rounds: &mut Rounds, is_urgent: bool) {
         let now = self.now();
         let reading = Reading { heap: rounds.heap.poll(now, &*self.effects), ..self.system.read() };
+        *self.reading() = reading;
         self.decide(|policy| policy.measure(reading.pressure(), now));
+        self.effects.measured(&reading);
         if rounds.sampled.is_none_or(|at| now.saturating_sub(at) >= SAMPLE_INTERVAL) {
             rounds.sampled = Some(now);
             self.look_for_leaks(&mut rounds.leaks, &reading, now);
@@ -261,6 +273,10 @@ impl Watch {
 
     fn policy(&self) -> MutexGuard<'_, ProgressiveDegradation> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
@@ -334,6 +350,7 @@ mod tests {
             Freed::default()
         }
         fn leak_found(&self, _: &Leak) {}
+        fn measured(&self, _: &Reading) {}
     }
 
     fn start(root: &Root, cleanup_interval: Duration) -> (MemoryManager, Arc<Effects>, mpsc::Receiver<Told>) {

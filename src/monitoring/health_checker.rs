@@ -27,6 +27,18 @@ pub struct Surroundings {
     pub open_circuits: Vec<&'static str>,
     /// How long what was for Node's thread had to wait lately; `None` if nothing was.
     pub event_loop_delay: Option<Duration>,
+    /// While memory pressure degrades the service.
+    pub degradation: Option<Degradation>,
+}
+
+/// What memory pressure does to the service.
+#[derive(Clone, Copy, Debug)]
+pub struct Degradation {
+    pub level: &'static str,
+    /// Whether newcomers are turned away.
+    pub sheds: bool,
+    /// Percent of what is there, and what was measured.
+    pub pressure: Option<(f64, &'static str)>,
 }
 
 /// Bytes of V8's heap.
@@ -124,13 +136,17 @@ pub fn examine(vitals: &Vitals, surroundings: &Surroundings) -> Report {
     if let Some(delay) = surroundings.event_loop_delay.filter(|delay| *delay > SLOW_EVENT_LOOP) {
         degraded.push(format!("Event loop delay: {}ms", delay.as_millis()));
     }
+    if let Some(degradation) = &surroundings.degradation {
+        degraded.push(degradation.describe());
+    }
     let silent: Vec<String> = surroundings
         .silences
         .iter()
         .filter(|(_, silence)| *silence >= SILENT_SHARD)
         .map(|(shard, silence)| format!("Shard {shard} has not responded for {} s", silence.as_secs()))
         .collect();
-    if !silent.is_empty() {
+    let is_shedding = surroundings.degradation.is_some_and(|degradation| degradation.sheds);
+    if is_shedding || !silent.is_empty() {
         report.condition = Condition::Unhealthy;
     } else if !degraded.is_empty() && report.condition == Condition::Healthy {
         report.condition = Condition::Degraded;
@@ -138,6 +154,15 @@ pub fn examine(vitals: &Vitals, surroundings: &Surroundings) -> Report {
     report.warnings.extend(degraded);
     report.warnings.extend(silent);
     report
+}
+
+impl Degradation {
+    fn describe(&self) -> String {
+        match self.pressure {
+            Some((percent, source)) => format!("Memory degradation: {} ({percent:.2}% of {source})", self.level),
+            None => format!("Memory degradation: {}", self.level),
+        }
+    }
 }
 
 /// The warnings of `forceMemoryAnalysis()`; `own_bytes` is what the service itself keeps.
@@ -209,6 +234,7 @@ mod tests {
                 silences: vec![(0, seconds(1)), (3, silence)],
                 open_circuits: circuits.to_vec(),
                 event_loop_delay: delay,
+                degradation: None,
             };
             let report = examine(&WELL, &surroundings);
             (report.condition, report.warnings.join("; "))
@@ -220,6 +246,19 @@ mod tests {
         assert_eq!(
             with(seconds(0), Some(Duration::from_millis(1500)), &["lookupUser"]),
             (Condition::Degraded, "Circuit breaker open: lookupUser; Event loop delay: 1500ms".into())
+        );
+        let strained = |level, sheds| {
+            let degradation = Some(Degradation { level, sheds, pressure: Some((91.234, "container")) });
+            let report = examine(&WELL, &Surroundings { degradation, ..Surroundings::default() });
+            (report.condition, report.warnings.join("; "))
+        };
+        assert_eq!(
+            strained("moderate", false),
+            (Condition::Degraded, "Memory degradation: moderate (91.23% of container)".into())
+        );
+        assert_eq!(
+            strained("critical", true),
+            (Condition::Unhealthy, "Memory degradation: critical (91.23% of container)".into())
         );
         let crowded = Vitals { active_connections: 8001.0, ..WELL };
         let report = examine(&crowded, &Surroundings::default());

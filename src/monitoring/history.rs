@@ -9,12 +9,23 @@ use crate::utils::CircularBuffer;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Second {
     pub at: UnixMillis,
-    pub connections: usize,
     pub messages_per_second: f64,
     pub deliveries_per_second: f64,
+    pub gauges: Gauges,
+}
+
+/// What was so at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gauges {
+    pub connections: usize,
+    /// Milliseconds.
     pub average_latency: f64,
     /// Unwritten bytes of all connections.
     pub pending_bytes: usize,
+    /// Of the process, in physical memory; 0 where that is not known.
+    pub resident_bytes: u64,
+    /// 0 to 1; 0 where nothing can be measured.
+    pub memory_pressure: f64,
 }
 
 /// Counters that only grow.
@@ -36,24 +47,15 @@ impl History {
     }
 
     /// Adds what was counted since the last call. The first call only begins.
-    pub fn add(
-        &mut self,
-        at: UnixMillis,
-        totals: Totals,
-        connections: usize,
-        average_latency: f64,
-        pending_bytes: usize,
-    ) {
+    pub fn add(&mut self, at: UnixMillis, totals: Totals, gauges: Gauges) {
         let Some((then, before)) = self.before.replace((at, totals)) else { return };
         let seconds = at.0.saturating_sub(then.0).max(1) as f64 / 1000.0;
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         self.seconds.push(Second {
             at,
-            connections,
             messages_per_second: rate(totals.messages, before.messages),
             deliveries_per_second: rate(totals.deliveries, before.deliveries),
-            average_latency,
-            pending_bytes,
+            gauges,
         });
     }
 
@@ -71,7 +73,11 @@ mod tests {
     fn rates_are_differences_over_the_time_that_passed_and_the_oldest_go() {
         let mut history = History::new(2);
         for (at, messages, deliveries) in [(0, 100, 0), (1000, 110, 5), (3000, 150, 5), (4000, 150, 1005)] {
-            history.add(UnixMillis(at), Totals { messages, deliveries }, 7, 1.5, 9);
+            history.add(
+                UnixMillis(at),
+                Totals { messages, deliveries },
+                Gauges { connections: 7, ..Gauges::default() },
+            );
         }
         let rates: Vec<_> = history
             .seconds()
@@ -79,5 +85,6 @@ mod tests {
             .map(|second| (second.at.0, second.messages_per_second, second.deliveries_per_second))
             .collect();
         assert_eq!(rates, [(3000, 20.0, 0.0), (4000, 0.0, 1000.0)]);
+        assert!(history.seconds().iter().all(|second| second.gauges.connections == 7));
     }
 }

@@ -26,6 +26,19 @@ pub struct Readings<'a> {
     pub panics: u64,
     /// The longest that anything had to wait for Node's thread within the last minute.
     pub event_loop_delay: Option<Duration>,
+    pub memory: MemoryReading,
+}
+
+#[derive(Clone, Debug)]
+pub struct MemoryReading {
+    /// 0 normal to 4 critical.
+    pub level: u8,
+    /// Used shares, 0 to 1, of what can be measured here.
+    pub usages: Vec<(&'static str, f64)>,
+    /// Of the process, where the system tells.
+    pub resident: Option<u64>,
+    /// Bytes the service holds, by what for.
+    pub held: [(&'static str, usize); 5],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +59,7 @@ pub fn render(readings: &Readings<'_>) -> String {
     connections(&mut page, readings, &statistics);
     messages(&mut page, readings, &statistics);
     shards(&mut page, readings);
+    memory(&mut page, &readings.memory);
     application(&mut page, readings);
     page.gauge(
         "carillon_start_time_seconds",
@@ -82,7 +96,7 @@ fn connections(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics
     page.by_label("carillon_connections_closed_total", "Ends of connections by reason. unresponsive and lost: network; slow_consumer: see carillon_messages_dropped_total; protocol_error: a broken client.", "reason", Close::ALL, |close| {
         (close.label(), collector.tally(|tally| tally.closes.get(close)))
     });
-    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; unavailable: a circuit breaker is open or the service shuts down.", "reason", Refusal::ALL, |refusal| {
+    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; circuit_open: lookupUser keeps failing; memory_pressure: see carillon_degradation_level; stopping: while it shuts down.", "reason", Refusal::ALL, |refusal| {
         (refusal.label(), collector.tally(|tally| tally.rejections.get(refusal)))
     });
     page.gauge("carillon_users", "Users with an open connection.", readings.users as f64);
@@ -163,6 +177,31 @@ fn shards(page: &mut Page, readings: &Readings<'_>) {
         let metrics =
             readings.shards.iter().map(|shard| gauge(&[("shard", &shard.id.to_string())], read(shard))).collect();
         page.family(name, help, MetricType::GAUGE, metrics);
+    }
+}
+
+fn memory(page: &mut Page, memory: &MemoryReading) {
+    page.gauge(
+        "carillon_degradation_level",
+        "What memory pressure does to the service: 0 normal, 1 light, 2 moderate, 3 severe, 4 critical (newcomers are turned away). Above 0: give the process more memory, or it less to do.",
+        f64::from(memory.level),
+    );
+    let usages = memory.usages.iter().map(|(source, ratio)| gauge(&[("source", source)], *ratio));
+    page.family(
+        "carillon_memory_pressure_ratio",
+        "Used share of the container's limit, of the heap V8 may have and of the machine's memory. The largest decides on the degradation.",
+        MetricType::GAUGE,
+        usages.collect(),
+    );
+    let held = memory.held.iter().map(|(what, bytes)| gauge(&[("part", what)], *bytes as f64));
+    page.family(
+        "carillon_memory_bytes",
+        "What the service holds itself, by part. The part that grows tells where to look; if none does while the process grows, it is not the service.",
+        MetricType::GAUGE,
+        held.collect(),
+    );
+    if let Some(resident) = memory.resident {
+        page.gauge("carillon_process_resident_memory_bytes", "Physical memory of the process.", resident as f64);
     }
 }
 
@@ -300,6 +339,12 @@ mod tests {
             circuits: vec![(Hook::LookupUser, 2)],
             panics: 0,
             event_loop_delay: None,
+            memory: MemoryReading {
+                level: 2,
+                usages: vec![("heap", 0.5)],
+                resident: Some(1024),
+                held: [("connections", 1), ("subscriptions", 2), ("dedupe", 3), ("queues", 4), ("unwritten", 5)],
+            },
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::monitoring::histogram::{Distribution, Histogram};
-use crate::monitoring::history::{History, Second, Totals};
+use crate::monitoring::history::{Gauges, History, Second, Totals};
 use crate::monitoring::tally::{DropReason, Tally, Traffic};
 use crate::utils::CircularBuffer;
 
@@ -62,6 +62,10 @@ pub struct StatisticsCollector {
     broadcasts: AtomicU64,
     duplicates: AtomicU64,
     last_broadcast: AtomicU64,
+    /// Bytes of the process in physical memory, as measured last; 0 where that is not known.
+    resident_bytes: AtomicU64,
+    /// Bits of an f64, 0 to 1.
+    memory_pressure: AtomicU64,
     /// Locked once a second by the first shard, and by whoever asks.
     history: Mutex<History>,
 }
@@ -97,6 +101,8 @@ impl StatisticsCollector {
             broadcasts: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             last_broadcast: AtomicU64::new(now.0),
+            resident_bytes: AtomicU64::new(0),
+            memory_pressure: AtomicU64::new(0),
             history: Mutex::new(History::new(0)),
         }
     }
@@ -191,9 +197,20 @@ impl StatisticsCollector {
         let statistics = self.read();
         let deliveries = self.tally(|tally| tally.traffic.get(Traffic::Deliveries));
         let totals = Totals { messages: statistics.total_messages, deliveries };
-        let pending = self.pending_bytes();
-        let (connections, latency) = (statistics.active_connections, statistics.average_latency);
-        self.history().add(UnixMillis::now(), totals, connections, latency, pending);
+        let gauges = Gauges {
+            connections: statistics.active_connections,
+            average_latency: statistics.average_latency,
+            pending_bytes: self.pending_bytes(),
+            resident_bytes: self.resident_bytes.load(Relaxed),
+            memory_pressure: f64::from_bits(self.memory_pressure.load(Relaxed)),
+        };
+        self.history().add(UnixMillis::now(), totals, gauges);
+    }
+
+    /// What the memory manager measured: bytes of the process, and the pressure from 0 to 1.
+    pub fn note_memory(&self, resident_bytes: u64, pressure: f64) {
+        self.resident_bytes.store(resident_bytes, Relaxed);
+        self.memory_pressure.store(pressure.to_bits(), Relaxed);
     }
 
     /// The last seconds, oldest first.

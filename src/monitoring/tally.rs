@@ -159,17 +159,22 @@ labels! {
 }
 
 labels! {
-    /// Why upgrade requests were refused.
+    /// Why requests were refused. Those that could not be read as such are the own port's; elsewhere Node answers them.
     Refusal {
+        CircuitOpen => "circuit_open",
         ForbiddenOrigin => "forbidden_origin",
+        HeadTooLarge => "head_too_large",
+        HeadTooSlow => "head_too_slow",
         InvalidExtensions => "invalid_extensions",
         InvalidKey => "invalid_key",
         InvalidSubprotocol => "invalid_subprotocol",
         InvalidUpgrade => "invalid_upgrade",
         InvalidVersion => "invalid_version",
+        MalformedHead => "malformed_head",
+        MemoryPressure => "memory_pressure",
         MethodNotAllowed => "method_not_allowed",
+        Stopping => "stopping",
         Unauthorized => "unauthorized",
-        Unavailable => "unavailable",
         WrongPath => "wrong_path",
     }
 }

@@ -61,10 +61,21 @@ pub enum Rejection {
     Unauthorized,
     /// The service takes no connections now.
     Unavailable {
+        why: Unavailability,
         /// Seconds.
         retry_after: Option<u32>,
     },
     WrongPath,
+}
+
+/// Why nobody is let in for now. The peer is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unavailability {
+    /// Whoever knows the users does not answer.
+    CircuitOpen,
+    MemoryPressure,
+    /// The service is stopping, or does not run.
+    Stopping,
 }
 
 /// Everything before the token, in the order of the contract: the first fault is the one answered.
@@ -166,6 +177,9 @@ impl Upgrade {
 }
 
 impl Rejection {
+    /// The service is stopping, or does not run.
+    pub const STOPPING: Self = Self::Unavailable { why: Unavailability::Stopping, retry_after: None };
+
     pub fn status(&self) -> u16 {
         match self {
             Self::InvalidExtensions
@@ -192,7 +206,9 @@ impl Rejection {
             Self::InvalidVersion => "invalid_version",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { why: Unavailability::CircuitOpen, .. } => "circuit_open",
+            Self::Unavailable { why: Unavailability::MemoryPressure, .. } => "memory_pressure",
+            Self::Unavailable { why: Unavailability::Stopping, .. } => "stopping",
             Self::WrongPath => "wrong_path",
         }
     }
@@ -201,7 +217,7 @@ impl Rejection {
     pub fn response(&self) -> Vec<u8> {
         let extra_header = match self {
             Self::InvalidVersion => "Sec-WebSocket-Version: 13, 8\r\n".to_owned(),
-            Self::Unavailable { retry_after: Some(seconds) } => format!("Retry-After: {seconds}\r\n"),
+            Self::Unavailable { retry_after: Some(seconds), .. } => format!("Retry-After: {seconds}\r\n"),
             _ => String::new(),
         };
         let body = self.body();

@@ -10,6 +10,8 @@ const HEALTH_PATH: &str = "/health";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
     Serving,
+    /// It keeps what it has and lets nobody in, for want of memory.
+    Shedding,
     Stopping,
 }
 
@@ -20,6 +22,7 @@ pub fn answer(head: &RequestHead, path: &str, readiness: Readiness) -> Vec<u8> {
         let json = "Content-Type: application/json\r\nCache-Control: no-store\r\n";
         match readiness {
             Readiness::Serving => ("200 OK", json, r#"{"status":"healthy"}"#),
+            Readiness::Shedding => ("503 Service Unavailable", json, r#"{"status":"unhealthy"}"#),
             Readiness::Stopping => ("503 Service Unavailable", json, r#"{"status":"stopping"}"#),
         }
     } else if path_matches(&head.target, path) {
@@ -52,7 +55,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
              Content-Length: 20\r\n\r\n{\"status\":\"healthy\"}"
         );
-        assert!(ask("GET", "/health?probe=1", Readiness::Stopping).starts_with("HTTP/1.1 503 "));
+        for readiness in [Readiness::Shedding, Readiness::Stopping] {
+            assert!(ask("GET", "/health?probe=1", readiness).starts_with("HTTP/1.1 503 "));
+        }
         let head = ask("HEAD", "/health", Readiness::Serving);
         assert!(healthy.starts_with(&head) && head.ends_with("\r\n\r\n"));
     }

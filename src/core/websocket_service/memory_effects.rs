@@ -19,7 +19,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::memory::leak_detector_handler::Leak;
 use crate::memory::memory_manager::{Depth, Freed, MemoryEffects, MemoryManager, Settings};
 use crate::memory::progressive_degradation::{Change, DegradationLevel, Thresholds};
-use crate::memory::sources::{Holdings, Pressure, Usage};
+use crate::memory::sources::{Holdings, Pressure, Reading, Source, Usage};
+use crate::monitoring::health_checker::Degradation;
+use crate::monitoring::metrics_reporter::MemoryReading;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::DropReason;
 use crate::transport::prepared::Prepared;
@@ -100,6 +102,38 @@ impl WebSocketService {
         self.run().and_then(|run| run.memory.pressure())
     }
 
+    /// What the pressure does to the service, if anything.
+    pub(super) fn degradation(&self) -> Option<Degradation> {
+        let level = self.degradation_level();
+        (level != DegradationLevel::Normal).then(|| Degradation {
+            level: level.as_str(),
+            sheds: level.sheds(),
+            pressure: self.memory_pressure().map(|pressure| (pressure.ratio * 100.0, pressure.source.as_str())),
+        })
+    }
+
+    pub(super) fn memory_reading(&self) -> MemoryReading {
+        let reading = self.run().map(|run| run.memory.reading()).unwrap_or_default();
+        let sizes = self.sizes();
+        let usages =
+            [(Source::Container, reading.container), (Source::Heap, reading.heap), (Source::Machine, reading.machine)]
+                .into_iter()
+                .filter_map(|(source, usage)| Some((source.as_str(), usage?.ratio())))
+                .collect();
+        MemoryReading {
+            level: self.degradation_level().number(),
+            usages,
+            resident: reading.resident,
+            held: [
+                ("connections", sizes.connections),
+                ("subscriptions", sizes.subscriptions),
+                ("dedupe", sizes.dedupe),
+                ("queues", sizes.queues),
+                ("unwritten", sizes.buffers),
+            ],
+        }
+    }
+
     /// To every open connection, past the queue: what the service says of itself is not a publish that a full queue
     /// may refuse.
     fn announce(&self, run: &Run, message: Vec<u8>) {
@@ -175,6 +209,13 @@ impl MemoryEffects for Effects {
 
     fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
         self.with(|service| service.host.measure_heap(answer));
+    }
+
+    fn measured(&self, reading: &Reading) {
+        self.with(|service| {
+            let pressure = service.memory_pressure().map_or(0.0, |pressure| pressure.ratio);
+            service.statistics.note_memory(reading.resident.unwrap_or(0), pressure);
+        });
     }
 
     fn degrade(&self, change: &Change) {

@@ -95,19 +95,13 @@ fn every_rejection_is_written_as_the_contract_says() {
             "invalid_extensions",
         ),
         (Rejection::ForbiddenOrigin, "403 Forbidden", "", "Forbidden", "forbidden_origin"),
+        (Rejection::STOPPING, "503 Service Unavailable", "", "Service Unavailable", "stopping"),
         (
-            Rejection::Unavailable { retry_after: None },
-            "503 Service Unavailable",
-            "",
-            "Service Unavailable",
-            "unavailable",
-        ),
-        (
-            Rejection::Unavailable { retry_after: Some(7) },
+            Rejection::Unavailable { why: Unavailability::MemoryPressure, retry_after: Some(7) },
             "503 Service Unavailable",
             "Retry-After: 7\r\n",
             "Service Unavailable",
-            "unavailable",
+            "memory_pressure",
         ),
     ] {
         let response = String::from_utf8(rejection.response()).unwrap();
