@@ -133,7 +133,8 @@ async fn it_degrades_sheds_survives_and_recovers_and_readers_miss_nothing() {
         other => panic!("{other:?}"),
     }
     assert_eq!(service.host.disconnection().await, (1013, "Slow consumer".into()));
-    assert_eq!(service.core.counts().dedupe_entries, 0, "repeats are not remembered at this price");
+    // At this price repeats are not remembered; one update may have been published after they were forgotten.
+    assert!(service.core.counts().dedupe_entries <= 1, "{}", service.core.counts().dedupe_entries);
     eventually(|| service.core.sizes().buffers < MEBIBYTE).await;
 
     // Still critical: publishing goes on.
