@@ -383,9 +383,9 @@ describe('preferences that the application keeps', () => {
   }
 
   it('must have a JSON form', async (test) => {
-    const odd = [{ big: 1n }, Promise.resolve({ big: 1n }), Promise.resolve({ toJSON() { throw new Error('odd') } })]
-    const { client } = await open(test, { save, load: () => odd.shift() })
-    for (const _ of [...odd]) {
+    const odd = [() => ({ big: 1n }), async () => ({ big: 1n }), async () => ({ toJSON() { throw new Error('odd') } })]
+    for (const load of odd) {
+      const { client } = await open(test, { save, load })
       client.send('get_preferences')
       assert.equal((await client.take('error'))['message'], 'Failed to get preferences')
     }
