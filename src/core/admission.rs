@@ -3,6 +3,7 @@
 //! The 101 is queued only after the connection stands in every table, so that whatever a client does after it
 //! finds the connection there. Runs on the shard's thread.
 
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::{debug, info};
 
 use crate::core::authenticator::Identity;
-use crate::core::connection::{Connection, ConnectionTask, Member, State};
+use crate::core::connection::{Connection, Member, State};
 use crate::core::connection_manager::{self, ConnectionRef, Reservation};
 use crate::core::host::{Event, EventKind, HookFault};
 use crate::core::outgoing;
@@ -21,6 +22,7 @@ use crate::monitoring::tally::{Hook, Refusal};
 use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::socket::reactor::Registry;
 use crate::transport::{Source, Transport};
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 
@@ -81,21 +83,45 @@ impl Drop for Underway {
     }
 }
 
+/// Whom an upgrade request came from.
+pub(super) enum Applicant {
+    /// Not polled by anybody yet.
+    Source(Source),
+    /// The one its request was read from.
+    Transport(Transport),
+}
+
+impl Applicant {
+    /// To be polled by a task.
+    fn awaited(self) -> io::Result<Transport> {
+        match self {
+            Self::Source(source) => Transport::bind(source),
+            Self::Transport(transport) => Ok(transport),
+        }
+    }
+
+    /// To be given turns when there is news.
+    fn watched(self, registry: &Registry, key: ConnectionKey) -> io::Result<Transport> {
+        match self {
+            Self::Source(source) => Transport::watched(source, registry, key.0),
+            Self::Transport(transport) => transport.watch(registry, key.0),
+        }
+    }
+}
+
 impl Shard {
     /// Takes a socket over and answers its upgrade request.
     pub(super) async fn admit(self: Rc<Self>, arrival: Arrival) {
         let _underway = Underway::new(&self);
-        let peer = arrival.peer.or_else(|| arrival.source.peer_address());
-        match Transport::bind(arrival.source) {
-            Ok(transport) => self.answer_upgrade(transport, arrival.head, arrival.early, peer).await,
-            Err(failure) => debug!(%failure, "a socket could not be taken over"),
-        }
+        let Arrival { source, head, early, peer } = arrival;
+        let peer = peer.or_else(|| source.peer_address());
+        self.answer_upgrade(Applicant::Source(source), head, early, peer).await;
     }
 
     /// Answers one upgrade request, from first check to open connection or refusal.
     pub(super) async fn answer_upgrade(
         self: &Rc<Self>,
-        transport: Transport,
+        applicant: Applicant,
         head: RequestHead,
         early: Vec<u8>,
         peer: Option<IpAddr>,
@@ -104,13 +130,16 @@ impl Shard {
             Ok((upgrade, admitted)) => {
                 let trusted = &self.shared.options.trust_proxy;
                 let remote = peer.map(|peer| handshake::client_address(&head, peer, trusted).to_string());
-                self.let_in(transport, &upgrade, admitted, early, remote.unwrap_or_default().into());
+                self.let_in(applicant, &upgrade, admitted, early, remote.unwrap_or_default().into());
                 self.flush_staged();
             }
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
                 self.counters.tally.rejections.add(Refusal::from(&rejection), 1);
-                self.respond(&transport, rejection.response()).await;
+                match applicant.awaited() {
+                    Ok(transport) => self.respond(&transport, rejection.response()).await,
+                    Err(failure) => debug!(%failure, "a socket could not be taken over"),
+                }
             }
         }
     }
@@ -123,6 +152,7 @@ impl Shard {
             None => self.authenticate(&token).await.map(|(reservation, identity)| (Some(reservation), identity)),
         };
         connection.hook_settled();
+        self.rouse(&connection);
         if !connection.is_listening() {
             return;
         }
@@ -261,7 +291,7 @@ impl Shard {
 
     fn let_in(
         self: &Rc<Self>,
-        transport: Transport,
+        applicant: Applicant,
         upgrade: &Upgrade,
         admitted: Admitted,
         early: Vec<u8>,
@@ -274,6 +304,13 @@ impl Shard {
         let place = connections.vacant_entry();
         // A shard would need 2^32 descriptors to reach the other end of this conversion.
         let Ok(key) = u32::try_from(place.key()).map(ConnectionKey) else { return };
+        let transport = match applicant.watched(&self.registry, key) {
+            Ok(transport) => transport,
+            Err(failure) => {
+                debug!(%failure, "a socket could not be taken over");
+                return;
+            }
+        };
         let connection = Rc::new(Connection::new(
             number,
             key,
@@ -284,7 +321,6 @@ impl Shard {
         ));
         place.insert(connection.clone());
         drop(connections);
-        tokio::task::spawn_local(ConnectionTask::new(self.clone(), connection.clone(), early));
         self.queue(&connection, Prepared::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
         match (admitted, self.shared.options.auth_timeout) {
@@ -293,6 +329,7 @@ impl Shard {
             // Nobody is let in without a token unless there is a time for it.
             (Admitted::Anonymous, None) => {}
         }
+        self.begin(&connection, early);
     }
 
     /// Makes a connection its user's: from now on it counts, can be found, and is greeted.

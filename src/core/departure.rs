@@ -46,7 +46,7 @@ impl Shard {
         self.depart(connection, next, &Ending::ByUs(reason));
         self.queue(connection, Prepared::close(reason.code(), reason.text()));
         self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
-        connection.wake();
+        self.rouse(connection);
     }
 
     /// The peer broke the protocol: a close frame, and nothing it sends is understood any more.
@@ -73,7 +73,7 @@ impl Shard {
         self.depart(connection, State::Finishing { end_sent: false }, &Ending::ByPeer { code, reason });
         self.queue(connection, frame);
         self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
-        connection.wake();
+        self.rouse(connection);
     }
 
     /// Ends the connection without a close frame.
@@ -83,20 +83,18 @@ impl Shard {
 
     pub(super) fn cut_for(&self, connection: &Rc<Connection>, ending: &Ending) {
         self.depart(connection, State::Cut, ending);
-        connection.wake();
+        self.rouse(connection);
     }
 
-    /// The stream of a connection has ended; called once, by its task, as the last thing.
+    /// The stream of a connection has ended; called once, as the last thing.
     pub(super) fn retire(&self, connection: &Rc<Connection>, ending: Ending) {
         self.depart(connection, State::Cut, &ending);
         let discarded = connection.outbox.borrow_mut().discard();
         self.counters.dropped(DropReason::Disconnected, discarded);
         connection.outbox.take();
         connection.account(&self.counters);
+        connection.transport.unwatch(&self.registry);
         self.connections.borrow_mut().try_remove(connection.key.0 as usize);
-        if self.is_draining() {
-            self.timers.interrupt();
-        }
     }
 
     /// Everything published has been queued: the batches, the announcement and the close frame follow.
@@ -135,7 +133,7 @@ impl Shard {
             *state = State::Finishing { end_sent: false };
         }
         drop(state);
-        connection.wake();
+        self.rouse(connection);
     }
 
     /// Moves the connection to `next`; if it was open, takes it out of every table and tells of it.

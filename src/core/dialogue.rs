@@ -221,6 +221,7 @@ impl Shard {
         tokio::task::spawn_local(async move {
             let reply = reply(shard.clone()).await;
             connection.hook_settled();
+            shard.rouse(&connection);
             if connection.is_open() {
                 shard.reply(&connection, Prepared::text(reply), Priority::Normal);
                 shard.flush_staged();

@@ -126,7 +126,7 @@ impl Shard {
     }
 
     /// Puts the connection on the list of those that are written to at the end of the turn. One whose socket is full is
-    /// written to by its task, once that hears of room.
+    /// written to when there is news of room.
     fn stage(&self, connection: &Rc<Connection>) {
         if connection.is_blocked() {
             connection.account(&self.counters);
@@ -142,7 +142,9 @@ impl Shard {
         for key in &staged {
             if let Some(connection) = self.connection(*key) {
                 connection.is_staged.set(false);
-                connection.flush(&mut deflaters, &self.counters);
+                if !connection.flush(&mut deflaters, &self.counters) {
+                    self.rouse(&connection);
+                }
                 connection.account(&self.counters);
             }
         }
@@ -214,7 +216,9 @@ impl Shard {
             if connection.outbox.borrow().is_waiting() && connection.outbox.borrow().bytes() > limit.max_bytes / 2 {
                 self.flush_batch(connection);
             }
-            connection.flush(&mut self.deflaters.borrow_mut(), &self.counters);
+            if !connection.flush(&mut self.deflaters.borrow_mut(), &self.counters) {
+                self.rouse(connection);
+            }
         }
         connection.outbox.borrow_mut().make_room(size, limit)
     }

@@ -1,7 +1,7 @@
 //! Users, topics, connections and the threads that own them.
 //!
 //! Reading order: `websocket_service` (the whole), `shard` (one thread), `connection` (one peer), then the shard's
-//! doings: `reception`, `admission`, `dialogue`, `fan_out`, `departure`, `relief`. `connection_manager`,
+//! doings: `reception`, `admission`, `turn`, `dialogue`, `fan_out`, `departure`, `relief`. `connection_manager`,
 //! `subscription_manager` and `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
@@ -31,6 +31,7 @@ pub mod shard;
 pub mod subscription_manager;
 mod timers;
 pub mod token_bucket;
+mod turn;
 pub mod websocket_service;
 
 pub use admission::Arrival;

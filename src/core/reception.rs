@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::core::admission::Underway;
+use crate::core::admission::{Applicant, Underway};
 use crate::core::shard::Shard;
 use crate::monitoring::tally::Refusal;
 use crate::transport::Transport;
@@ -58,7 +58,7 @@ impl Shard {
                 self.respond(&transport, fault.response()).await;
             }
             Greeting::Request(head, early) if head.asks_for_upgrade() => {
-                self.answer_upgrade(transport, head, early, Some(peer)).await;
+                self.answer_upgrade(Applicant::Transport(transport), head, early, Some(peer)).await;
             }
             Greeting::Request(head, _body) => {
                 let readiness = self.readiness();

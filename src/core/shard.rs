@@ -1,8 +1,8 @@
 //! A thread and all it owns: connections, their topic index, buffers, timers. Commands come in, events go out.
 //!
 //! Everything here runs on the shard's own thread, in one tokio current-thread runtime; others hold a
-//! [`ShardHandle`]. The shard's further methods are in `reception` and `admission` (how connections come), `dialogue` (what
-//! peers say), `fan_out` (what is sent to many) and `departure` (how connections go).
+//! [`ShardHandle`]. The shard's further methods are in `reception` and `admission` (how connections come), `turn` (how they
+//! are read and written), `dialogue` (what peers say), `fan_out` (what is sent to many) and `departure` (how connections go).
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -28,6 +28,7 @@ use crate::core::outbox::Envelopes;
 use crate::core::relief::Relief;
 use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
+use crate::core::turn::Knocks;
 use crate::core::websocket_service::Shared;
 use crate::memory::memory_manager::Depth;
 use crate::monitoring::statistics_collector::ShardCounters;
@@ -36,6 +37,7 @@ use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
 use crate::transport::listener::Newcomer;
 use crate::transport::prepared::Prepared;
+use crate::transport::socket::reactor::{Reactor, Registry};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -94,6 +96,11 @@ pub struct Shard {
     pub(super) topics: RefCell<TopicIndex>,
     pub(super) timers: Timers,
     pub(super) staged: RefCell<Vec<ConnectionKey>>,
+    /// Connections that get a turn without news of their transport.
+    pub(super) roused: RefCell<Vec<ConnectionKey>>,
+    pub(super) knocks: Arc<Knocks>,
+    /// Where sockets are watched.
+    pub(super) registry: Registry,
     pub(super) admissions: Cell<usize>,
     /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
@@ -117,6 +124,10 @@ impl ShardHandle {
     /// Starts the thread. Its runtime is built here, so that a system that refuses one is the caller's error.
     pub fn spawn(id: ShardId, shared: Arc<Shared>) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let first = {
+            let _context = runtime.enter();
+            Reactor::new()?
+        };
         let (commands, inbox) = mpsc::unbounded_channel();
         let operations = Arc::new(OperationQueue::new(shared.options.max_queue_bytes));
         let post = Arc::new(Post::new(Instant::now()));
@@ -125,7 +136,8 @@ impl ShardHandle {
             let (dispatch, post) = (shared.dispatch.clone(), post.clone());
             move || {
                 let _log = tracing::dispatcher::set_default(&dispatch);
-                restart::keep_running(&runtime, || Shard::new(id, shared.clone(), post.clone()), inbox, &operations);
+                let make = |registry| Shard::new(id, shared.clone(), post.clone(), registry);
+                restart::keep_running(&runtime, first, make, inbox, &operations);
             }
         })?;
         Ok(Self { id, commands, operations, post, thread: Mutex::new(Some(thread)) })
@@ -163,7 +175,7 @@ impl ShardHandle {
 }
 
 impl Shard {
-    fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>) -> Self {
+    fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>, registry: Registry) -> Self {
         let now = Instant::now();
         Self {
             id,
@@ -175,6 +187,9 @@ impl Shard {
             topics: RefCell::default(),
             timers: Timers::new(now),
             staged: RefCell::default(),
+            roused: RefCell::default(),
+            knocks: Arc::default(),
+            registry,
             admissions: Cell::new(0),
             draining: Notify::new(),
             post,
@@ -192,7 +207,12 @@ impl Shard {
         }
     }
 
-    async fn run(self: Rc<Self>, inbox: &mut mpsc::UnboundedReceiver<Command>, operations: &OperationQueue) {
+    async fn run(
+        self: Rc<Self>,
+        inbox: &mut mpsc::UnboundedReceiver<Command>,
+        operations: &OperationQueue,
+        reactor: &mut Reactor,
+    ) {
         debug!(shard = self.id.0, "shard started");
         let mut commands = Vec::new();
         while !self.is_done() {
@@ -206,7 +226,10 @@ impl Shard {
                     }
                 }
                 () = operations.filled() => {}
-                () = self.timers.until(due) => {}
+                () = reactor.has_news() => {}
+                () = self.knocks.told() => {}
+                () = self.timers.until(due), if !self.has_roused() => {}
+                () = std::future::ready(()), if self.has_roused() => {}
             }
             #[cfg(test)]
             assert!(!self.is_to_break.get(), "as the test wants it");
@@ -215,6 +238,7 @@ impl Shard {
                 contain("a command", || self.obey(command, operations));
             }
             self.take_operations(operations);
+            self.give_turns(reactor);
             contain("timers", || self.act_on_time(Instant::now()));
             contain("writing", || self.flush_staged());
             self.note_latencies();
@@ -327,7 +351,8 @@ impl Shard {
         }
         while let Some((key, number)) = self.timers.due_rest(now) {
             if let Some(connection) = self.connection_numbered(key, number) {
-                connection.has_rested();
+                connection.is_resting.set(false);
+                self.rouse(&connection);
             }
         }
         while let Some((key, number)) = self.timers.due_auth(now) {

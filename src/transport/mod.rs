@@ -30,7 +30,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bridge::Bridge;
-use socket::{Descriptor, Socket};
+use socket::reactor::{Registry, WatchKey};
+use socket::{Descriptor, Readiness, Socket};
 use tls::Tls;
 
 /// What carries the bytes of one connection. Used by the thread of its shard alone.
@@ -70,6 +71,46 @@ impl Transport {
             Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
             Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
             Source::Tls(descriptor, config) => Ok(Self::Tls(Box::new(Tls::new(Socket::bind(descriptor)?, config)?))),
+        }
+    }
+
+    /// Has the reactor tell under `key` what the transport is ready for, as far as it can.
+    pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        match self {
+            Self::Bridge(bridge) => Ok(Self::Bridge(bridge)),
+            Self::Socket(socket) => socket.watch(registry, key).map(Self::Socket),
+            Self::Tls(tls) => tls.watch(registry, key).map(|tls| Self::Tls(Box::new(tls))),
+        }
+    }
+
+    /// As [`bind`](Self::bind) and [`watch`](Self::watch) in one.
+    pub fn watched(source: Source, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        match source {
+            Source::Descriptor(descriptor) => Socket::watched(descriptor, registry, key).map(Self::Socket),
+            source => Self::bind(source)?.watch(registry, key),
+        }
+    }
+
+    /// Whether a poll that is pending wakes its task. Otherwise the reactor has news when there is something to do.
+    pub fn wakes(&self) -> bool {
+        matches!(self, Self::Bridge(_)) || cfg!(not(unix))
+    }
+
+    /// The reactor has news.
+    pub fn note(&self, news: Readiness) {
+        match self {
+            Self::Bridge(_) => {}
+            Self::Socket(socket) => socket.note(news),
+            Self::Tls(tls) => tls.note(news),
+        }
+    }
+
+    /// The transport is about to be dropped.
+    pub fn unwatch(&self, registry: &Registry) {
+        match self {
+            Self::Bridge(_) => {}
+            Self::Socket(socket) => socket.unwatch(registry),
+            Self::Tls(tls) => tls.unwatch(registry),
         }
     }
 

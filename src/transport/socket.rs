@@ -1,16 +1,21 @@
-//! A TCP or Unix socket, taken over from Node or accepted by ourselves, on its shard's runtime.
+//! A TCP or Unix socket, taken over from Node or accepted by ourselves, first on a runtime, then under its shard's reactor.
 //!
 //! Owns the descriptor. Every call comes from the shard's thread.
-#![allow(unsafe_code, reason = "registering a descriptor; the use says why it is sound")]
+#![allow(unsafe_code, reason = "registering descriptors; each use says why it is sound")]
 
+pub mod reactor;
+
+use std::cell::Cell;
 use std::io::{self, IoSlice, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use self::reactor::{Registry, WatchKey};
 
 /// Probing an idle peer is the heartbeat's work; this is the second line, for a heartbeat set very long.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -21,90 +26,242 @@ const SEND_FLAGS: i32 = 0x4000;
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
 const SEND_FLAGS: i32 = 0;
 
-/// A connected socket that no runtime knows yet.
+/// A connected socket that nothing waits for yet.
 pub type Descriptor = OwnedFd;
 
-pub struct Socket(AsyncFd<socket2::Socket>);
+pub struct Socket(Mode);
+
+enum Mode {
+    /// Whoever polls is woken by the runtime: for the time until a connection is open, and where there is no shard.
+    Awaited(Box<AsyncFd<socket2::Socket>>),
+    /// Watched by a shard's [`Reactor`](reactor::Reactor), which tells what it is ready for: small, since there is one per
+    /// connection.
+    Watched(Watched),
+}
+
+struct Watched {
+    socket: socket2::Socket,
+    readiness: Cell<Readiness>,
+}
+
+/// What a watched socket is ready for, as far as is known. Edges only: what was found empty or full stays so until the
+/// system says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    /// The end of the stream, or an error, waits behind what can be read: no further edge will come.
+    pub ended: bool,
+}
 
 impl Socket {
+    /// To be polled by tasks of the calling thread's runtime.
     pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
-        let socket = socket2::Socket::from(descriptor);
-        socket.set_nonblocking(true)?;
-        // Neither applies to a Unix socket; a peer that is gone already shows at the first read.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER));
-        #[cfg(target_vendor = "apple")]
-        socket.set_nosigpipe(true)?;
-        // SAFETY: the socket owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged
-        // before that is dropped.
-        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) };
-        registered.map(Self).map_err(io::Error::from)
+        Self::awaited(prepare(descriptor)?)
+    }
+
+    /// To be watched from the start.
+    pub fn watched(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        Self::watch_prepared(prepare(descriptor)?, registry, key)
+    }
+
+    /// From now on `registry`'s reactor tells under `key` what the socket is ready for, and no task is woken.
+    pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        match self.0 {
+            Mode::Awaited(socket) => Self::watch_prepared((*socket).into_inner(), registry, key),
+            Mode::Watched(_) => Ok(self),
+        }
+    }
+
+    /// The reactor has news.
+    pub fn note(&self, news: Readiness) {
+        if let Mode::Watched(watched) = &self.0 {
+            watched.note(news);
+        }
+    }
+
+    /// The socket is about to go: its descriptor may live on elsewhere, and news of it must not.
+    pub fn unwatch(&self, registry: &Registry) {
+        if let Mode::Watched(watched) = &self.0 {
+            registry.remove(watched.socket.as_raw_fd());
+        }
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.0.poll_read_ready(cx))?;
-            match guard.try_io(|socket| {
-                let mut reader: &socket2::Socket = socket.get_ref();
-                reader.read(buffer)
-            }) {
-                Ok(Ok(count)) => {
-                    // Readiness is edge-triggered: a short read has emptied the socket, and whatever comes
-                    // later raises a new edge. Saves the read that would only return EAGAIN.
-                    if count > 0 && count < buffer.len() {
-                        guard.clear_ready();
-                    }
-                    return Poll::Ready(Ok(count));
-                }
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_would_block) => {}
-            }
+        match &self.0 {
+            Mode::Awaited(socket) => poll_read_awaited(socket, cx, buffer),
+            Mode::Watched(watched) => watched.read(buffer),
         }
     }
 
     /// Ready when a read may succeed.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_read_ready(cx).map_ok(|_guard| ())
+        match &self.0 {
+            Mode::Awaited(socket) => socket.poll_read_ready(cx).map_ok(|_guard| ()),
+            Mode::Watched(watched) if watched.readiness.get().readable => Poll::Ready(Ok(())),
+            Mode::Watched(_) => Poll::Pending,
+        }
     }
 
     /// Reads without waiting; `WouldBlock` if nothing is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.try_io(Interest::READABLE, |mut socket| {
-            loop {
-                match socket.read(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => return result,
-                }
-            }
-        })
+        match &self.0 {
+            Mode::Awaited(socket) => socket.try_io(Interest::READABLE, |socket| read(socket, buffer)),
+            Mode::Watched(watched) => watched.try_read(buffer),
+        }
     }
 
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_write_ready(cx).map_ok(|_guard| ())
+        match &self.0 {
+            Mode::Awaited(socket) => socket.poll_write_ready(cx).map_ok(|_guard| ()),
+            Mode::Watched(watched) if watched.readiness.get().writable => Poll::Ready(Ok(())),
+            Mode::Watched(_) => Poll::Pending,
+        }
     }
 
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_io(Interest::WRITABLE, |socket| {
-            loop {
-                let result = match parts {
-                    [part] => socket.send_with_flags(part, SEND_FLAGS),
-                    parts => socket.send_vectored_with_flags(parts, SEND_FLAGS),
-                };
-                match result {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => return result,
-                }
-            }
-        })
+        match &self.0 {
+            Mode::Awaited(socket) => socket.try_io(Interest::WRITABLE, |socket| send(socket, parts)),
+            Mode::Watched(watched) => watched.try_write(parts),
+        }
     }
 
     pub fn shutdown_write(&self) {
         // Fails only when the connection is gone, and then there is nobody to tell.
-        let _ = self.0.get_ref().shutdown(std::net::Shutdown::Write);
+        let _ = self.inner().shutdown(std::net::Shutdown::Write);
     }
 
     pub fn abort(&self) {
-        let _ = SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO));
+        let _ = SockRef::from(self.inner()).set_linger(Some(Duration::ZERO));
     }
+
+    fn awaited(socket: socket2::Socket) -> io::Result<Self> {
+        // SAFETY: the socket owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged
+        // before that is dropped or has given it back.
+        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) };
+        Ok(Self(Mode::Awaited(Box::new(registered.map_err(io::Error::from)?))))
+    }
+
+    fn watch_prepared(socket: socket2::Socket, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        registry.add(socket.as_raw_fd(), key)?;
+        // What is there already is reported as the first news.
+        let readiness = Cell::new(Readiness { writable: true, ..Readiness::default() });
+        Ok(Self(Mode::Watched(Watched { socket, readiness })))
+    }
+
+    fn inner(&self) -> &socket2::Socket {
+        match &self.0 {
+            Mode::Awaited(socket) => socket.get_ref(),
+            Mode::Watched(watched) => &watched.socket,
+        }
+    }
+}
+
+impl Watched {
+    fn note(&self, news: Readiness) {
+        let known = self.readiness.get();
+        self.readiness.set(Readiness {
+            readable: known.readable || news.readable || news.ended,
+            writable: known.writable || news.writable || news.ended,
+            ended: known.ended || news.ended,
+        });
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Ok(count) => {
+                let known = self.readiness.get();
+                // A short read has emptied the socket, and whatever comes later raises a new edge: saves the read that
+                // would only return EAGAIN.
+                if count < buffer.len() && !known.ended {
+                    self.readiness.set(Readiness { readable: false, ..known });
+                }
+                Poll::Ready(Ok(count))
+            }
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let known = self.readiness.get();
+        if !known.readable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let result = read(&self.socket, buffer);
+        if would_block(&result) {
+            self.readiness.set(Readiness { readable: false, ended: false, ..known });
+        }
+        result
+    }
+
+    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let known = self.readiness.get();
+        if !known.writable {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let result = send(&self.socket, parts);
+        if would_block(&result) {
+            self.readiness.set(Readiness { writable: false, ..known });
+        }
+        result
+    }
+}
+
+fn prepare(descriptor: Descriptor) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::from(descriptor);
+    socket.set_nonblocking(true)?;
+    // Neither applies to a Unix socket; a peer that is gone already shows at the first read.
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER));
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
+    Ok(socket)
+}
+
+fn poll_read_awaited(
+    socket: &AsyncFd<socket2::Socket>,
+    cx: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        let mut guard = ready!(socket.poll_read_ready(cx))?;
+        match guard.try_io(|socket| read(socket.get_ref(), buffer)) {
+            Ok(Ok(count)) => {
+                // As above.
+                if count > 0 && count < buffer.len() {
+                    guard.clear_ready();
+                }
+                return Poll::Ready(Ok(count));
+            }
+            Ok(Err(error)) => return Poll::Ready(Err(error)),
+            Err(_would_block) => {}
+        }
+    }
+}
+
+fn read(mut socket: &socket2::Socket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn send(socket: &socket2::Socket, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        let result = match parts {
+            [part] => socket.send_with_flags(part, SEND_FLAGS),
+            parts => socket.send_vectored_with_flags(parts, SEND_FLAGS),
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn would_block<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }

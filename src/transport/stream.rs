@@ -17,6 +17,38 @@ pub type Descriptor = std::os::windows::io::OwnedSocket;
 
 pub struct Socket(TcpStream);
 
+pub use reactor::Readiness;
+
+/// Here nothing is watched: whoever polls a socket is woken by the runtime.
+pub mod reactor {
+    use std::io;
+
+    pub type WatchKey = u32;
+
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Readiness {
+        pub readable: bool,
+        pub writable: bool,
+        pub ended: bool,
+    }
+
+    pub struct Reactor;
+
+    pub struct Registry;
+
+    impl Reactor {
+        pub fn new() -> io::Result<(Self, Registry)> {
+            Ok((Self, Registry))
+        }
+
+        pub async fn has_news(&mut self) {
+            std::future::pending().await
+        }
+
+        pub fn take_news(&mut self, _: impl FnMut(WatchKey, Readiness)) {}
+    }
+}
+
 impl Socket {
     pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
         let stream = std::net::TcpStream::from(descriptor);
@@ -27,6 +59,18 @@ impl Socket {
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
         TcpStream::from_std(stream).map(Self)
     }
+
+    pub fn watched(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
+        Self::bind(descriptor)
+    }
+
+    pub fn watch(self, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
+        Ok(self)
+    }
+
+    pub fn note(&self, _: Readiness) {}
+
+    pub fn unwatch(&self, _: &reactor::Registry) {}
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {

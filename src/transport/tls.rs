@@ -13,7 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-use super::socket::Socket;
+use super::socket::reactor::{Registry, WatchKey};
+use super::socket::{Readiness, Socket};
 
 /// Encrypted bytes that may wait for the socket before a write has to.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -58,6 +59,18 @@ impl Tls {
         let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
         session.set_buffer_limit(Some(MAX_UNSENT));
         Ok(Self { session: RefCell::new(session), socket, task: RefCell::default(), is_ending: Cell::new(false) })
+    }
+
+    pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.watch(registry, key)?, ..self })
+    }
+
+    pub fn note(&self, news: Readiness) {
+        self.socket.note(news);
+    }
+
+    pub fn unwatch(&self, registry: &Registry) {
+        self.socket.unwatch(registry);
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use crate::core::containment::{contain, note_panic};
 use crate::core::host::{Ending, Event};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::error::{CloseReason, Error, ErrorKind};
+use crate::transport::socket::reactor::{Reactor, Registry};
 
 /// A fault that comes back at once must not keep a core busy with restarts.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -27,14 +28,22 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Runs a shard until it ends as it should, a new one after each that breaks.
 pub(super) fn keep_running(
     runtime: &Runtime,
-    make: impl Fn() -> Shard,
+    first: (Reactor, Registry),
+    make: impl Fn(Registry) -> Shard,
     mut inbox: mpsc::UnboundedReceiver<Command>,
     operations: &OperationQueue,
 ) {
+    let _context = runtime.enter();
+    let mut next = Ok(first);
     loop {
-        let shard = Rc::new(make());
+        let (mut reactor, registry) = match next {
+            Ok(parts) => parts,
+            Err(failure) => return error!(%failure, "a shard could not be restarted"),
+        };
+        let shard = Rc::new(make(registry));
         let tasks = LocalSet::new();
-        let turns = AssertUnwindSafe(|| tasks.block_on(runtime, shard.clone().run(&mut inbox, operations)));
+        let turns = shard.clone().run(&mut inbox, operations, &mut reactor);
+        let turns = AssertUnwindSafe(|| tasks.block_on(runtime, turns));
         if catch_unwind(turns).is_ok() {
             return;
         }
@@ -42,7 +51,7 @@ pub(super) fn keep_running(
         error!(shard = shard.id.0, "a shard is restarted after a panic");
         // Nothing of a broken shard is relied on: whatever fails here fails alone.
         contain("the end of a broken shard", || {
-            tasks.block_on(runtime, shard.give_up());
+            tasks.block_on(runtime, shard.give_up(&mut reactor));
         });
         let was_draining = shard.is_draining();
         let message =
@@ -53,19 +62,26 @@ pub(super) fn keep_running(
             return;
         }
         std::thread::sleep(PAUSE);
+        next = Reactor::new();
     }
 }
 
 impl Shard {
     /// Takes every connection out of every table, tells its peer to come back, and lets go of it.
-    async fn give_up(self: &Rc<Self>) {
+    async fn give_up(self: &Rc<Self>, reactor: &mut Reactor) {
         for connection in self.all_connections() {
             contain("a connection of a broken shard", || self.close(&connection, CloseReason::ServiceRestart));
         }
         contain("last words", || self.flush_staged());
-        let deadline = Instant::now() + LAST_WORDS;
-        while !self.connections.borrow().is_empty() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let deadline = tokio::time::Instant::now() + LAST_WORDS;
+        while !self.connections.borrow().is_empty() {
+            tokio::select! {
+                () = reactor.has_news() => {}
+                () = self.knocks.told() => {}
+                () = std::future::ready(()), if self.has_roused() => {}
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+            contain("last words", || self.give_turns(reactor));
         }
         for connection in self.all_connections() {
             contain("a connection of a broken shard", || self.retire(&connection, Ending::Lost));

@@ -1,0 +1,168 @@
+//! Tells a shard which of its watched sockets have news: one system queue for all of them, itself awaited like a socket.
+//!
+//! Owned by a shard, used on its thread. A socket the runtime awaits costs half a kilobyte, for its entry in the driver
+//! and for the task to wake; one that is watched costs a few bytes of its own.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Poll, Token};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Readiness;
+
+/// What a watched socket's news come under.
+pub type WatchKey = u32;
+
+/// News taken at once; what is left waits for the shard's next turn.
+const NEWS_PER_TURN: usize = 64;
+
+pub struct Reactor {
+    queue: AsyncFd<Poll>,
+    events: Events,
+}
+
+/// Adds sockets to a [`Reactor`] and takes them out.
+pub struct Registry(mio::Registry);
+
+impl Reactor {
+    /// For the runtime of the calling thread.
+    pub fn new() -> io::Result<(Self, Registry)> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        // SAFETY: the queue owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged before
+        // that is dropped.
+        let queue = unsafe { AsyncFd::register_with_interest(poll, Interest::READABLE) }.map_err(io::Error::from)?;
+        Ok((Self { queue, events: Events::with_capacity(NEWS_PER_TURN) }, Registry(registry)))
+    }
+
+    /// Waits for news. Cancel-safe.
+    pub async fn has_news(&mut self) {
+        match self.queue.readable_mut().await {
+            Ok(mut guard) => guard.retain_ready(),
+            // Only while the runtime goes down, and its tasks with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Hands over what is new, without waiting.
+    pub fn take_news(&mut self, mut news: impl FnMut(WatchKey, Readiness)) {
+        let events = &mut self.events;
+        // "Would block" lets the next `has_news` wait: only when nothing was left behind.
+        let _ = self.queue.try_io_mut(Interest::READABLE, |queue| {
+            queue.poll(events, Some(Duration::ZERO))?;
+            if events.iter().count() < NEWS_PER_TURN { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        for event in &self.events {
+            // Only keys of this width are registered.
+            let Ok(key) = WatchKey::try_from(event.token().0) else { continue };
+            news(
+                key,
+                Readiness {
+                    readable: event.is_readable(),
+                    writable: event.is_writable(),
+                    ended: event.is_read_closed() || event.is_error(),
+                },
+            );
+        }
+        self.events.clear();
+    }
+}
+
+impl Registry {
+    pub(super) fn add(&self, descriptor: RawFd, key: WatchKey) -> io::Result<()> {
+        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.0.register(&mut SourceFd(&descriptor), Token(key as usize), interest)
+    }
+
+    pub(super) fn remove(&self, descriptor: RawFd) {
+        // Fails only if it is not there.
+        let _ = self.0.deregister(&mut SourceFd(&descriptor));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    use super::super::Socket;
+    use super::*;
+
+    async fn news(reactor: &mut Reactor) -> Vec<(WatchKey, Readiness)> {
+        let mut taken = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), reactor.has_news()).await.expect("news in time");
+        reactor.take_news(|key, readiness| taken.push((key, readiness)));
+        taken
+    }
+
+    fn pair(registry: &Registry, key: WatchKey) -> (UnixStream, Socket) {
+        let (peer, ours) = UnixStream::pair().expect("a pair");
+        (peer, Socket::watched(ours.into(), registry, key).expect("it can be watched"))
+    }
+
+    fn read(socket: &Socket) -> std::task::Poll<io::Result<usize>> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        socket.poll_read(&mut cx, &mut [0; 100])
+    }
+
+    #[tokio::test]
+    async fn bytes_and_their_end_are_news_once() {
+        let (mut reactor, registry) = Reactor::new().expect("a reactor");
+        let (mut peer, socket) = pair(&registry, 7);
+        assert!(read(&socket).is_pending(), "nothing is known yet");
+        let first = news(&mut reactor).await;
+        assert!(first.iter().all(|(key, readiness)| *key == 7 && readiness.writable && !readiness.readable));
+        peer.write_all(b"abc").expect("room");
+        let told = news(&mut reactor).await;
+        assert!(matches!(told[..], [(7, Readiness { readable: true, ended: false, .. })]), "{told:?}");
+        socket.note(told[0].1);
+        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(3))));
+        assert!(read(&socket).is_pending());
+        peer.write_all(b"de").expect("room");
+        drop(peer);
+        for (_, readiness) in news(&mut reactor).await {
+            socket.note(readiness);
+        }
+        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(2))), "what came before the end");
+        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(0))), "the end, without another edge");
+    }
+
+    #[tokio::test]
+    async fn more_news_than_fit_are_told_over_several_turns() {
+        let (mut reactor, registry) = Reactor::new().expect("a reactor");
+        let count = 3 * NEWS_PER_TURN as u32;
+        let mut sockets: Vec<_> = (0..count).map(|key| pair(&registry, key)).collect();
+        for (peer, _) in &mut sockets {
+            peer.write_all(b"x").expect("room");
+        }
+        let mut readable = std::collections::HashSet::new();
+        while readable.len() < count as usize {
+            let told = news(&mut reactor).await;
+            assert!(told.len() <= NEWS_PER_TURN);
+            readable.extend(told.into_iter().filter(|(_, readiness)| readiness.readable).map(|(key, _)| key));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_awaited_socket_can_be_watched_from_then_on() {
+        let (mut reactor, registry) = Reactor::new().expect("a reactor");
+        let (mut peer, ours) = UnixStream::pair().expect("a pair");
+        let socket = Socket::bind(ours.into()).expect("it can be awaited");
+        peer.write_all(b"early").expect("room");
+        std::future::poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
+        let socket = socket.watch(&registry, 3).expect("it can be watched");
+        let told = news(&mut reactor).await;
+        assert!(matches!(told[..], [(3, Readiness { readable: true, .. })]), "{told:?}");
+        socket.note(told[0].1);
+        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(5))));
+        socket.unwatch(&registry);
+        peer.write_all(b"unheard").expect("room");
+        let (mut other, _kept) = pair(&registry, 4);
+        other.write_all(b"x").expect("room");
+        assert!(news(&mut reactor).await.iter().all(|(key, _)| *key == 4));
+    }
+}
