@@ -53,6 +53,7 @@ async fn heap_per_connection(headers: &'static str) -> usize {
     let left = heap::in_use() - before;
     leave(&service, join(&service, headers)).await;
     eventually(|| heap::in_use() - before < left + 160 * CONNECTIONS as isize).await;
+    service.shutdown().await;
     usize::try_from(grown).unwrap() / CONNECTIONS
 }
 
