@@ -1,13 +1,12 @@
-//! A whole service whose connections end in memory: bridges instead of sockets, so that no system call is part of what
-//! is measured.
+//! A whole service with one shard and real sockets, whose peers live on the calling thread.
 //!
-//! The shard runs on its own thread as always. The calling thread plays publisher, Node and peers, and waits for the
-//! shard between rounds.
+//! The shard runs on its own thread as always, and rests between rounds, so that each round wakes it once.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Duration;
 
 use carillon::config::{RuntimeConfig, RuntimeKey, RuntimeValues};
 use carillon::core::Arrival;
@@ -15,48 +14,27 @@ use carillon::core::host::{Answer, Event, EventKind, Host};
 use carillon::core::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
 use carillon::transport::Source;
-use carillon::transport::bridge::{Bridge, Pipe, Signal};
 use carillon::transport::handshake::RequestHead;
 use carillon::types::UserId;
 use serde_json::{Map, Value};
 use tracing::Dispatch;
 
-use super::{TIMESTAMP, bill, text_frame, token, update, verifier};
+use super::{PING, TIMESTAMP, bill, text_frame, token, update, verifier};
 
 const BILL: u64 = 4711;
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nothing is due while a bench runs but what the bench itself causes.
+/// No batch leaves by its time, only by its size.
 const NEVER_MS: f64 = 60_000.0;
+
+/// How long a shard takes at most to come to rest.
+const REST: Duration = Duration::from_millis(1);
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Service {
     core: Arc<WebSocketService>,
-    pipes: Vec<Arc<Pipe>>,
-    signals: Arc<Signals>,
-    /// How much reported work was taken.
-    taken: usize,
+    peers: Vec<TcpStream>,
     published: u64,
-}
-
-/// A pipe reports once until its work is taken, so every piece of work taken has been reported or will be at once.
-struct Signals {
-    reported: AtomicUsize,
-    /// At how many reports the waiting thread goes on.
-    awaited: AtomicUsize,
-    waiting: Thread,
-}
-
-/// One pipe's.
-struct Report(Arc<Signals>);
-
-impl Signal for Report {
-    fn signal(&self) {
-        let reported = self.0.reported.fetch_add(1, Ordering::AcqRel) + 1;
-        if reported >= self.0.awaited.load(Ordering::Acquire) {
-            self.0.waiting.unpark();
-        }
-    }
 }
 
 impl Service {
@@ -64,93 +42,37 @@ impl Service {
     pub fn with_followers(count: usize, batch_size: usize) -> Self {
         let mut options = ServiceOptions { threads: 1, ..ServiceOptions::default() };
         options.runtime = RuntimeValues { batch_size: 1, dedupe_window: Duration::ZERO, ..options.runtime };
-        options.base.heartbeat_interval = DAY;
+        options.base.heartbeat_interval = Duration::from_secs(24 * 60 * 60);
         let runtime = Arc::new(RuntimeConfig::new(options.runtime));
         let core = WebSocketService::new(Arc::new(Silence), runtime.clone(), 200);
         core.start(options, Arc::new(verifier()), Dispatch::none()).expect("the service starts");
-        let signals = Arc::new(Signals {
-            reported: AtomicUsize::new(0),
-            awaited: AtomicUsize::new(usize::MAX),
-            waiting: thread::current(),
-        });
-        let mut service = Self { core, pipes: Vec::new(), signals, taken: 0, published: 0 };
-        (0..count).for_each(|number| service.join(number));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let peers = (0..count).map(|number| join(&core, &listener, number)).collect();
         runtime.set(RuntimeKey::MessageBatchDelay, NEVER_MS).expect("within bounds");
         runtime.set(RuntimeKey::MessageBatchSize, batch_size as f64).expect("within bounds");
+        let mut service = Self { core, peers, published: 0 };
         // The new setting is in effect once something that was asked for after it has been answered.
         service.exchange_pings();
         service
     }
 
-    /// Publishes `updates` different updates of 512 bytes and waits until every connection was written to. They fill
-    /// whole batches.
+    /// Publishes `updates` different updates of 512 bytes, one by one, which fill one batch, and waits until all have
+    /// come.
     pub fn publish(&mut self, updates: usize) {
-        self.await_all();
         for _ in 0..updates {
+            thread::sleep(REST);
             self.published += 1;
             self.core.broadcast_bill_update(bill(BILL), &update(self.published, 380), TIMESTAMP);
         }
-        self.take_written();
+        self.peers.iter_mut().for_each(|peer| assert!(read_frame(peer).contains("bill_update")));
     }
 
     /// Every connection sends a ping and gets its answer.
     pub fn exchange_pings(&mut self) {
-        self.await_all();
-        let frame = text_frame(super::PING);
-        for pipe in &self.pipes {
-            assert!(pipe.receive(&frame), "the shard keeps up");
-        }
-        self.take_written();
-    }
-
-    fn join(&mut self, number: usize) {
-        let pipe = Pipe::new(Box::new(Report(self.signals.clone())));
-        let head = RequestHead {
-            method: "GET".into(),
-            target: format!("/ws?token={}", token(&number.to_string())),
-            headers: [
-                ("host", "bills.example.com"),
-                ("connection", "Upgrade"),
-                ("upgrade", "websocket"),
-                ("sec-websocket-version", "13"),
-                ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
-        };
-        let early = text_frame(&format!(r#"{{"type":"subscribe","data":{{"bill_id":{BILL}}}}}"#));
-        let source = Source::Bridge(Bridge::new(pipe.clone()));
-        self.core.accept(Arrival { source, head, early, peer: None });
-        let began = Instant::now();
-        let mut written = Vec::new();
-        while !String::from_utf8_lossy(&written).contains(r#""type":"subscribed""#) {
-            assert!(began.elapsed() < PATIENCE, "{}", String::from_utf8_lossy(&written));
-            thread::park_timeout(Duration::from_millis(1));
-            let work = pipe.take_work();
-            self.taken += usize::from(!work.write.is_empty());
-            written.extend_from_slice(&work.write);
-            pipe.flushed();
-        }
-        self.pipes.push(pipe);
-    }
-
-    fn await_all(&self) {
-        self.signals.awaited.store(self.taken + self.pipes.len(), Ordering::Release);
-    }
-
-    /// Waits until every pipe has reported, and empties them all.
-    fn take_written(&mut self) {
-        let began = Instant::now();
-        let awaited = self.taken + self.pipes.len();
-        while self.signals.reported.load(Ordering::Acquire) < awaited {
-            assert!(began.elapsed() < PATIENCE, "every connection is written to");
-            thread::park_timeout(PATIENCE);
-        }
-        for pipe in &self.pipes {
-            assert!(!pipe.take_work().write.is_empty(), "a report means work");
-            pipe.flushed();
-        }
-        self.taken = awaited;
+        thread::sleep(REST);
+        let frame = text_frame(PING);
+        self.peers.iter_mut().for_each(|peer| peer.write_all(&frame).expect("the shard keeps up"));
+        self.peers.iter_mut().for_each(|peer| assert!(read_frame(peer).contains("pong")));
     }
 }
 
@@ -158,6 +80,52 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.core.stop();
     }
+}
+
+/// A connection that follows the bill and has read everything so far.
+fn join(core: &WebSocketService, listener: &TcpListener, number: usize) -> TcpStream {
+    let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (socket, _) = listener.accept().expect("a connection");
+    let headers = [
+        ("host", "bills.example.com"),
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let head = RequestHead {
+        method: "GET".into(),
+        target: format!("/ws?token={}", token(&number.to_string())),
+        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    };
+    let early = text_frame(&format!(r#"{{"type":"subscribe","data":{{"bill_id":{BILL}}}}}"#));
+    core.accept(Arrival { source: Source::Descriptor(socket.into()), head, early, peer: None });
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\n") {
+        response.extend_from_slice(&read_exactly::<1>(&mut peer));
+    }
+    while !read_frame(&mut peer).contains(r#""type":"subscribed""#) {}
+    peer
+}
+
+/// The payload of the next frame, which is a text.
+fn read_frame(peer: &mut TcpStream) -> String {
+    let [_, length] = read_exactly(peer);
+    let length = match length {
+        126 => usize::from(u16::from_be_bytes(read_exactly(peer))),
+        127 => u64::from_be_bytes(read_exactly(peer)) as usize,
+        short => usize::from(short),
+    };
+    let mut payload = vec![0; length];
+    peer.read_exact(&mut payload).expect("a payload");
+    String::from_utf8(payload).expect("a text")
+}
+
+fn read_exactly<const COUNT: usize>(peer: &mut TcpStream) -> [u8; COUNT] {
+    let mut bytes = [0; COUNT];
+    peer.read_exact(&mut bytes).expect("the service answers");
+    bytes
 }
 
 /// An application that listens to nothing.
