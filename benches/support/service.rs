@@ -1,0 +1,146 @@
+//! A whole service with one shard and real sockets, whose peers live on the calling thread.
+//!
+//! The shard runs on its own thread as always, and rests between rounds, so that each round wakes it once.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use carillon::config::{RuntimeConfig, RuntimeKey, RuntimeValues};
+use carillon::core::Arrival;
+use carillon::core::host::{Answer, Event, EventKind, Host};
+use carillon::core::service_options::ServiceOptions;
+use carillon::core::websocket_service::WebSocketService;
+use carillon::transport::Source;
+use carillon::transport::handshake::RequestHead;
+use carillon::types::UserId;
+use serde_json::{Map, Value};
+use tracing::Dispatch;
+
+use super::{PING, TIMESTAMP, bill, text_frame, token, update, verifier};
+
+const BILL: u64 = 4711;
+
+/// No batch leaves by its time, only by its size.
+const NEVER_MS: f64 = 60_000.0;
+
+/// How long a shard takes at most to come to rest.
+const REST: Duration = Duration::from_millis(1);
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Service {
+    core: Arc<WebSocketService>,
+    peers: Vec<TcpStream>,
+    published: u64,
+}
+
+impl Service {
+    /// One shard, and connections of as many users that all follow one bill. Messages leave in batches of `batch_size`.
+    pub fn with_followers(count: usize, batch_size: usize) -> Self {
+        let mut options = ServiceOptions { threads: 1, ..ServiceOptions::default() };
+        options.runtime = RuntimeValues { batch_size: 1, dedupe_window: Duration::ZERO, ..options.runtime };
+        options.base.heartbeat_interval = Duration::from_secs(24 * 60 * 60);
+        let runtime = Arc::new(RuntimeConfig::new(options.runtime));
+        let core = WebSocketService::new(Arc::new(Silence), runtime.clone(), 200);
+        core.start(options, Arc::new(verifier()), Dispatch::none()).expect("the service starts");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let peers = (0..count).map(|number| join(&core, &listener, number)).collect();
+        runtime.set(RuntimeKey::MessageBatchDelay, NEVER_MS).expect("within bounds");
+        runtime.set(RuntimeKey::MessageBatchSize, batch_size as f64).expect("within bounds");
+        let mut service = Self { core, peers, published: 0 };
+        // The new setting is in effect once something that was asked for after it has been answered.
+        service.exchange_pings();
+        service
+    }
+
+    /// Publishes `updates` different updates of 512 bytes, one by one, which fill one batch, and waits until all have
+    /// come.
+    pub fn publish(&mut self, updates: usize) {
+        for _ in 0..updates {
+            thread::sleep(REST);
+            self.published += 1;
+            self.core.broadcast_bill_update(bill(BILL), &update(self.published, 380), TIMESTAMP);
+        }
+        self.peers.iter_mut().for_each(|peer| assert!(read_frame(peer).contains("bill_update")));
+    }
+
+    /// Every connection sends a ping and gets its answer.
+    pub fn exchange_pings(&mut self) {
+        thread::sleep(REST);
+        let frame = text_frame(PING);
+        self.peers.iter_mut().for_each(|peer| peer.write_all(&frame).expect("the shard keeps up"));
+        self.peers.iter_mut().for_each(|peer| assert!(read_frame(peer).contains("pong")));
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.core.stop();
+    }
+}
+
+/// A connection that follows the bill and has read everything so far.
+fn join(core: &WebSocketService, listener: &TcpListener, number: usize) -> TcpStream {
+    let mut peer = TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let (socket, _) = listener.accept().expect("a connection");
+    let headers = [
+        ("host", "bills.example.com"),
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let head = RequestHead {
+        method: "GET".into(),
+        target: format!("/ws?token={}", token(&number.to_string())),
+        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    };
+    let early = text_frame(&format!(r#"{{"type":"subscribe","data":{{"bill_id":{BILL}}}}}"#));
+    core.accept(Arrival { source: Source::Descriptor(socket.into()), head, early, peer: None });
+    let mut response = Vec::new();
+    while !response.ends_with(b"\r\n\r\n") {
+        response.extend_from_slice(&read_exactly::<1>(&mut peer));
+    }
+    while !read_frame(&mut peer).contains(r#""type":"subscribed""#) {}
+    peer
+}
+
+/// The payload of the next frame, which is a text.
+fn read_frame(peer: &mut TcpStream) -> String {
+    let [_, length] = read_exactly(peer);
+    let length = match length {
+        126 => usize::from(u16::from_be_bytes(read_exactly(peer))),
+        127 => u64::from_be_bytes(read_exactly(peer)) as usize,
+        short => usize::from(short),
+    };
+    let mut payload = vec![0; length];
+    peer.read_exact(&mut payload).expect("a payload");
+    String::from_utf8(payload).expect("a text")
+}
+
+fn read_exactly<const COUNT: usize>(peer: &mut TcpStream) -> [u8; COUNT] {
+    let mut bytes = [0; COUNT];
+    peer.read_exact(&mut bytes).expect("the service answers");
+    bytes
+}
+
+/// An application that listens to nothing.
+struct Silence;
+
+impl Host for Silence {
+    fn listens(&self, _: EventKind) -> bool {
+        false
+    }
+
+    fn emit(&self, _: Event) {}
+
+    fn lookup_user(&self, _: &UserId, _: &Map<String, Value>, _: Answer<bool>) {}
+
+    fn load_preferences(&self, _: &UserId, _: Answer<Value>) {}
+
+    fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, _: Answer<()>) {}
+}
