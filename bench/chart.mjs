@@ -59,3 +59,20 @@ export function curves(title, series) {
   })
   return document(bottom + 40, title, body)
 }
+
+/** Points of x and y on linear scales, y from zero. */
+export function timeline(title, points) {
+  const [left, right, top, bottom] = [56, WIDTH - 24, 48, 320]
+  const [width, height] = [Math.max(...points.map(([at]) => at), 1e-9), Math.max(...points.map(([, value]) => value), 1e-9) * 1.1]
+  const x = (at) => (left + ((right - left) * at) / width).toFixed(1)
+  const y = (value) => (bottom - ((bottom - top) * value) / height).toFixed(1)
+  const body = []
+  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
+    body.push(`<line x1="${left}" y1="${y(part * height)}" x2="${right}" y2="${y(part * height)}" stroke="#ccc"/>`)
+    body.push(`<text x="${left - 8}" y="${y(part * height)}" text-anchor="end">${(part * height).toFixed(0)}</text>`)
+    body.push(`<text x="${x(part * width)}" y="${bottom + 20}" text-anchor="middle">${(part * width).toFixed(1)}</text>`)
+  }
+  const line = points.map(([at, value]) => `${x(at)},${y(value)}`).join(' ')
+  body.push(`<polyline points="${line}" fill="none" stroke="${COLOURS[0]}" stroke-width="1.5"/>`)
+  return document(bottom + 40, title, body)
+}

@@ -26,6 +26,8 @@ serve(await listen(), {
   publish: (topic, contents) => (topic === 0 ? service.broadcastToAll(contents) : service.broadcastBillUpdate(topic, contents)),
   usage() {
     const { activeConnections, droppedMessages } = service.getStats()
-    return { connections: activeConnections, dropped: droppedMessages }
+    // In KB, as the original reported it.
+    const pending = Number.parseFloat(service.forceMemoryAnalysis().performance.bufferMemory) * 1024
+    return { connections: activeConnections, dropped: droppedMessages, pending }
   },
 })

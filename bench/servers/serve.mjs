@@ -50,7 +50,7 @@ export function serve(port, { publish, usage = () => ({}) }) {
     usage() {
       globalThis.gc?.()
       globalThis.Bun?.gc(true)
-      answer({ ...usage(), loop: lateness.take() })
+      answer({ ...usage(), heap: process.memoryUsage().heapUsed, loop: lateness.take() })
     },
     cost: async (order) => answer(await cost(publish, order)),
   }
