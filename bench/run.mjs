@@ -39,7 +39,7 @@ async function once(scenario, name, runtimes) {
 
 async function measure(name, scenario, runtimes) {
   const asked = options.server?.split(',') ?? (options.quick ? QUICK_SERVERS : scenario.servers)
-  const servers = scenario.servers.filter((server) => asked.includes(server))
+  const servers = scenario.servers.filter((server) => asked.includes(server) && SERVERS[server])
   const repetitions = Number(options.reps ?? (options.quick ? 1 : (scenario.repetitions ?? 3)))
   const runs = []
   const failures = []

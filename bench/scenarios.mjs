@@ -5,7 +5,7 @@
 
 const EVERYBODY = 0
 const BILL = 1
-const ALL = ['carillon', 'carillon-port', 'carillon-bridge', 'ws', 'ws-naive', 'socket.io', 'bun', 'tungstenite', 'floor', 'floor-uring']
+const ALL = ['carillon', 'carillon-port', 'carillon-bridge', 'ws', 'ws-naive', 'socket.io', 'bun', 'uwebsockets', 'tungstenite', 'floor', 'floor-uring']
 const without = (...names) => ALL.filter((name) => !names.includes(name))
 const only = (...names) => names
 const PLAIN = { main: 'cpu', columns: ['cpu', 'rate', 'p50', 'p99', 'max', 'loopP99', 'loopMax', 'rss'] }
@@ -56,7 +56,7 @@ export const SCENARIOS = {
   },
   bills: {
     title: 'Bill updates: 10 in one turn to the subscribers of a bill, 5 000 connections',
-    servers: only('carillon', 'carillon-bridge', 'ws', 'socket.io', 'bun', 'tungstenite', 'floor'),
+    servers: only('carillon', 'carillon-bridge', 'ws', 'socket.io', 'bun', 'uwebsockets', 'tungstenite', 'floor'),
     ...PLAIN,
     async run({ start, quick }) {
       const bench = await start()
@@ -67,7 +67,7 @@ export const SCENARIOS = {
   },
   compressed: {
     title: 'Compressed: 4 KiB of text to everybody per turn, 500 connections',
-    servers: only('carillon', 'carillon-bridge', 'ws', 'socket.io', 'bun'),
+    servers: only('carillon', 'carillon-bridge', 'ws', 'socket.io', 'bun', 'uwebsockets'),
     ...PLAIN,
     async run({ start, quick }) {
       const lines = {}
@@ -135,7 +135,7 @@ export const SCENARIOS = {
   },
   mixed: {
     title: 'Mixed: 2 000 connections of 500 bills, 30 % replaced, 200 publishes per second',
-    servers: only('carillon', 'carillon-unbatched', 'carillon-bridge', 'ws', 'socket.io', 'bun', 'tungstenite'),
+    servers: only('carillon', 'carillon-unbatched', 'carillon-bridge', 'ws', 'socket.io', 'bun', 'uwebsockets', 'tungstenite'),
     repetitions: 2,
     main: 'p99',
     columns: ['p50', 'p99', 'max', 'cpu', 'busy', 'loopP99', 'loopMax', 'rss'],
@@ -150,7 +150,7 @@ export const SCENARIOS = {
   },
   slow: {
     title: 'A third does not read: 300 connections, 16 KiB to everybody 100 times per second',
-    servers: only('carillon', 'ws', 'socket.io', 'bun', 'tungstenite'),
+    servers: only('carillon', 'ws', 'socket.io', 'bun', 'uwebsockets', 'tungstenite'),
     repetitions: 2,
     main: 'p99',
     columns: ['p50', 'p99', 'max', 'cpu', 'rssGrowth', 'closed'],
@@ -170,7 +170,7 @@ export const SCENARIOS = {
   },
   topics: {
     title: 'Growth in topics: 500 connections, each subscribed to as many bills, 100 publishes per second',
-    servers: only('carillon', 'ws', 'socket.io', 'bun'),
+    servers: only('carillon', 'ws', 'socket.io', 'bun', 'uwebsockets'),
     repetitions: 1,
     main: 'cpu',
     columns: ['cpu', 'p50', 'p99', 'rssPerSubscription'],
@@ -193,7 +193,7 @@ export const SCENARIOS = {
   },
   payload: {
     title: 'Growth in bytes: one message to everybody per turn, 500 connections',
-    servers: only('carillon', 'ws', 'bun', 'floor'),
+    servers: only('carillon', 'ws', 'bun', 'uwebsockets', 'floor'),
     repetitions: 2,
     ...PLAIN,
     chart: 'bytes of data',
@@ -211,7 +211,7 @@ export const SCENARIOS = {
   },
   storm: {
     title: 'Reconnect storm: 9 000 connections dropped at once come back while publishes go on, 5 per second',
-    servers: only('carillon', 'carillon-port', 'ws', 'socket.io', 'bun'),
+    servers: only('carillon', 'carillon-port', 'ws', 'socket.io', 'bun', 'uwebsockets'),
     repetitions: 2,
     main: 'recovery',
     columns: ['recovery', 'handshakes', 'p50', 'p99', 'loopMax', 'rss'],

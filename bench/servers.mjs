@@ -16,6 +16,7 @@ export const SERVERS = {
   'ws-naive': { label: 'ws, naive', command: node('ws.mjs'), env: { BENCH_MODE: 'naive' }, deflate: true },
   'socket.io': { label: 'Socket.IO', command: node('socket.io.mjs'), dialect: 'socketio', deflate: true },
   bun: { label: 'Bun', command: [here('node_modules/bun/bin/bun.exe'), here('servers/bun.mjs')], deflate: true },
+  uwebsockets: { label: 'uWebSockets, C++', command: [here('load/target/uwebsockets/server')], deflate: true },
   tungstenite: { label: 'tokio-tungstenite', command: built('tungstenite') },
   floor: { label: 'floor: send(2)', command: built('floor') },
   'floor-uring': { label: 'floor: io_uring', command: [...built('floor'), 'uring'] },

@@ -7,6 +7,8 @@ import { spawnSync } from 'node:child_process'
 import { ROOT, npm, run } from '../scripts/run.mjs'
 import { build, ensureDependencies } from '../scripts/setup.mjs'
 import { PINNED } from './harness.mjs'
+import { SERVERS } from './servers.mjs'
+import { buildUwebsockets } from './uwebsockets/build.mjs'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
 const read = (path) => JSON.parse(readFileSync(path, 'utf8'))
@@ -17,6 +19,11 @@ export async function prepare() {
   if (!existsSync(`${HERE}node_modules`)) await npm(['ci', '--prefix', HERE, '--loglevel=error'])
   if (process.env.BENCH_ADDON !== 'as-is') await build({ release: true })
   await run('cargo', ['build', '--release', '--locked', '--quiet', '--manifest-path', `${HERE}load/Cargo.toml`])
+  const missing = buildUwebsockets()
+  if (missing) {
+    console.error(`uWebSockets is left out: ${missing}`)
+    delete SERVERS.uwebsockets
+  }
   // This process shares a core with the generator; the servers have the other.
   if (PINNED) spawnSync('taskset', ['-cp', '1', String(process.pid)])
 }
@@ -42,6 +49,7 @@ export function versions(runtimes) {
     ws: installed(ROOT, 'ws'),
     'socket.io': installed(HERE, 'socket.io'),
     bun: runtimes.bun?.replace('Bun ', '') ?? installed(HERE, 'bun'),
+    ...(SERVERS.uwebsockets && { uWebSockets: 'of libuwebsockets-sys 0.0.10' }),
     'tokio-tungstenite': lock.match(/name = "tokio-tungstenite"\nversion = "([^"]+)"/)?.[1],
   }
 }

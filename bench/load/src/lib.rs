@@ -4,9 +4,11 @@
 //! and what must still arrive; [`wire`] is the little of RFC 6455 that both ends need; [`control`] is how a server under test
 //! is told to publish. One thread, no runtime: the generator must never be what limits a server.
 
+mod actions;
 pub mod command;
 pub mod connection;
 pub mod control;
+mod dialogue;
 pub mod generator;
 pub mod ledger;
 pub mod token;
