@@ -1,73 +1,101 @@
-// `npm run bench`: see README.md in this folder.
+// `npm run bench -- [--scenario a,b] [--server x,y] [--reps n] [--quick] [--out folder]`: see README.md in this folder.
 
-import { fork } from 'node:child_process'
-import { once } from 'node:events'
-import { setTimeout as delay } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { main } from '../scripts/run.mjs'
+import { Bench } from './harness.mjs'
+import { ratios, summarise } from './figures.mjs'
+import { SCENARIOS } from './scenarios.mjs'
+import { SERVERS } from './servers.mjs'
+import { machine, prepare, versions } from './setup.mjs'
+import { showScenario, writeResults } from './report.mjs'
 
-const [connections = 5000, messages = 40, repetitions = 3] = process.argv.slice(2).map(Number)
-const SERVERS = ['carillon', 'ws']
-const PAYLOAD_BYTES = 400
-const LIMIT_MS = 60_000
-const env = { ...process.env, BENCH_SECRET: 'a secret for this run only' }
-const here = (path) => fileURLToPath(new URL(path, import.meta.url))
+const QUICK_SERVERS = ['carillon', 'ws', 'bun', 'floor']
+const { values: options } = parseArgs({
+  options: {
+    scenario: { type: 'string' },
+    server: { type: 'string' },
+    reps: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    out: { type: 'string' },
+  },
+})
 
-async function ask(child, question) {
-  const answer = once(child, 'message')
-  child.send(question)
-  return (await answer)[0]
-}
-
-async function until(condition) {
-  const deadline = Date.now() + LIMIT_MS
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error('the run takes too long')
-    await delay(20)
+/** Runs one scenario on one server and stops whatever it has started. */
+async function once(scenario, name, runtimes) {
+  const benches = []
+  const start = async (settings) => {
+    const bench = await Bench.start(SERVERS[name], settings)
+    benches.push(bench)
+    runtimes[name] = bench.runtime
+    return bench
+  }
+  try {
+    const lines = await scenario.run({ start, quick: options.quick, spec: SERVERS[name] })
+    return Object.fromEntries(Object.entries(lines).map(([line, { outcome, idle, ...figures }]) => [line, { ...figures, idle: idle * 100 }]))
+  } finally {
+    for (const bench of benches) await bench.stop()
   }
 }
 
-async function measure(name) {
-  const server = fork(here(`servers/${name}.mjs`), { env, execArgv: ['--expose-gc'] })
-  const [{ port }] = await once(server, 'message')
-  const before = await ask(server, { ask: 'usage' })
-  const clients = fork(here('client.mjs'), [port, connections], { env })
-  await once(clients, 'message')
-  await until(async () => (await ask(server, { ask: 'usage' })).subscribed === connections)
-  await delay(1500)
-  const idle = await ask(server, { ask: 'usage' })
-  for (let sent = 1; sent <= messages; sent += 1) {
-    server.send({ ask: 'publish', bytes: PAYLOAD_BYTES })
-    await until(async () => (await ask(clients, { ask: 'received' })).received >= sent * connections)
+async function measure(name, scenario, runtimes) {
+  const asked = options.server?.split(',') ?? (options.quick ? QUICK_SERVERS : scenario.servers)
+  const servers = scenario.servers.filter((server) => asked.includes(server) && SERVERS[server])
+  const repetitions = Number(options.reps ?? (options.quick ? 1 : (scenario.repetitions ?? 3)))
+  const runs = []
+  const failures = []
+  for (let repetition = 0; repetition < repetitions; repetition += 1) {
+    const run = {}
+    // Every other time in the opposite order, so that nobody always comes first.
+    for (const server of repetition % 2 ? servers.toReversed() : servers) {
+      try {
+        run[server] = await once(scenario, server, runtimes)
+      } catch (error) {
+        failures.push({ server, message: error.message })
+        console.error(`✖ ${name}, ${server}: ${error.message}`)
+      }
+    }
+    runs.push(run)
   }
-  const after = await ask(server, { ask: 'usage' })
-  const { received } = await ask(clients, { ask: 'received' })
-  if (received !== messages * connections) throw new Error(`${name}: ${received} of ${messages * connections} arrived`)
-  const ended = [once(server, 'exit'), once(clients, 'exit')]
-  server.disconnect()
-  clients.disconnect()
-  await Promise.all(ended)
-  return {
-    cpu: (after.cpuMicros - idle.cpuMicros) / (messages * connections),
-    handshake: (idle.cpuMicros - before.cpuMicros) / connections,
-    memory: (idle.rss - before.rss) / connections,
+  const lines = {}
+  for (const line of new Set(runs.flatMap((run) => Object.values(run).flatMap(Object.keys)))) {
+    const compared = ratios(scenario.main, runs, line, servers)
+    lines[line] = Object.fromEntries(
+      servers
+        .map((server) => [server, runs.map((run) => run[server]?.[line]).filter(Boolean)])
+        .filter(([, figures]) => figures.length > 0)
+        .map(([server, figures]) => [server, { figures: summarise(figures), ratios: compared[server] }]),
+    )
   }
+  const { title, main, columns, chart } = scenario
+  return { title, main, columns, chart, repetitions, lines, failures }
 }
 
-const median = (values) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]
-const results = Object.fromEntries(SERVERS.map((name) => [name, []]))
-for (let repetition = 0; repetition < repetitions; repetition += 1) {
-  for (const name of SERVERS) results[name].push(await measure(name))
+function chosen(names, known, what) {
+  const unknown = names.filter((name) => !known.includes(name))
+  if (unknown.length > 0) throw new Error(`unknown ${what} ${unknown.join(', ')}; there are ${known.join(', ')}`)
+  return names
 }
-const figure = (name, key) => median(results[name].map((result) => result[key]))
-const ratio = (key) => (figure('carillon', key) / figure('ws', key)).toFixed(2)
 
-console.log(`${connections} connections, ${messages} messages of ${PAYLOAD_BYTES} bytes, medians of ${repetitions}\n`)
-console.log('| | Carillon | ws | ratio |\n| --- | ---: | ---: | ---: |')
-for (const [label, key, unit, digits] of [
-  ['CPU per delivery', 'cpu', 'µs', 2],
-  ['CPU per handshake and subscription', 'handshake', 'µs', 0],
-  ['memory per idle connection (RSS)', 'memory', 'B', 0],
-]) {
-  const cells = SERVERS.map((name) => `${figure(name, key).toFixed(digits)} ${unit}`)
-  console.log(`| ${label} | ${cells.join(' | ')} | ${ratio(key)} |`)
-}
+await main(async () => {
+  const names = chosen(options.scenario?.split(',') ?? Object.keys(SCENARIOS), Object.keys(SCENARIOS), 'scenario')
+  chosen(options.server?.split(',') ?? [], Object.keys(SERVERS), 'server')
+  await prepare()
+  const begun = Date.now()
+  const runtimes = {}
+  const results = {
+    date: new Date().toISOString().slice(0, 10),
+    command: ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' '),
+    quick: options.quick,
+    machine: machine(),
+    versions: {},
+    scenarios: {},
+  }
+  for (const name of names) {
+    results.scenarios[name] = await measure(name, SCENARIOS[name], runtimes)
+    console.log(showScenario(results.scenarios[name]))
+  }
+  results.versions = versions(runtimes)
+  results.minutes = Math.round((Date.now() - begun) / 6000) / 10
+  writeResults(results, options.out ?? import.meta.dirname)
+  if (Object.values(results.scenarios).some(({ failures }) => failures.length > 0)) process.exitCode = 1
+})

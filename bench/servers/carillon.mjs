@@ -1,15 +1,33 @@
-// The service attached to an http.Server. Speaks to bench/run.mjs over IPC.
+// Carillon. BENCH_MODE: attached to an http.Server, on its own port, or attached with Node pumping the bytes.
 
 import http from 'node:http'
-import { WebSocketService } from 'carillon'
+import carillon from '../../index.js'
 import { serve } from './serve.mjs'
 
-const service = new WebSocketService({ jwtSecret: process.env.BENCH_SECRET, threads: 1 })
-const server = http.createServer()
-service.initialize(server)
+const { BENCH_SECRET, BENCH_MODE = 'attached', BENCH_COMPRESSION, BENCH_OPTIONS = '{}' } = process.env
 
-serve(server, {
-  count: () => service.getStats().activeConnections,
-  subscribed: () => service.getBillSubscribers(1).length,
-  publish: (payload) => service.broadcastToAll({ type: 'bench', data: { payload } }),
+const service = new carillon.WebSocketService({
+  jwtSecret: BENCH_SECRET,
+  threads: 1,
+  compression: BENCH_COMPRESSION === 'on',
+  transport: BENCH_MODE === 'bridge' ? 'bridge' : 'auto',
+  ...JSON.parse(BENCH_OPTIONS),
+})
+
+async function listen() {
+  if (BENCH_MODE === 'port') return (await service.listen({ port: 0, host: '127.0.0.1' })).port
+  const server = http.createServer()
+  service.initialize(server)
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', 4096, resolve))
+  return server.address().port
+}
+
+serve(await listen(), {
+  publish: (topic, contents) => (topic === 0 ? service.broadcastToAll(contents) : service.broadcastBillUpdate(topic, contents)),
+  usage() {
+    const { activeConnections, droppedMessages } = service.getStats()
+    // In KB, as the original reported it.
+    const pending = Number.parseFloat(service.forceMemoryAnalysis().performance.bufferMemory) * 1024
+    return { connections: activeConnections, dropped: droppedMessages, pending }
+  },
 })

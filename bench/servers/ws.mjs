@@ -1,30 +1,57 @@
-// What a careful application on `ws` does: tokens verified at the upgrade, one JSON.stringify per message.
+// What applications on `ws` do. BENCH_MODE: `naive` serialises for every connection, `tuned` once per message.
 
 import http from 'node:http'
 import jwt from 'jsonwebtoken'
 import { WebSocketServer } from 'ws'
-import { serve } from './serve.mjs'
+import { greeting, message, reply, serve } from './serve.mjs'
+
+const { BENCH_SECRET, BENCH_MODE = 'tuned', BENCH_COMPRESSION } = process.env
+const naive = BENCH_MODE === 'naive'
 
 const server = http.createServer()
-const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false })
-const subscribers = new Set()
+const sockets = new WebSocketServer({
+  noServer: true,
+  clientTracking: true,
+  perMessageDeflate: BENCH_COMPRESSION === 'on' && { threshold: 1024, serverNoContextTakeover: true, clientNoContextTakeover: true },
+})
+const topics = new Map()
+
 server.on('upgrade', (request, socket, head) => {
-  const token = new URL(request.url, 'http://localhost').searchParams.get('token')
-  jwt.verify(token, process.env.BENCH_SECRET)
-  sockets.handleUpgrade(request, socket, head, (connection) => {
-    connection.on('message', (message) => {
-      const { type, data } = JSON.parse(message)
-      if (type === 'subscribe') subscribers.add(connection)
-      connection.send(JSON.stringify({ type: 'subscribed', data }))
-    })
-  })
+  let user
+  try {
+    user = jwt.verify(new URL(request.url, 'http://localhost').searchParams.get('token'), BENCH_SECRET).user_id
+  } catch {
+    socket.end('HTTP/1.1 401 Unauthorized\r\nConnection: close\r\n\r\n')
+    return
+  }
+  sockets.handleUpgrade(request, socket, head, (connection) => welcome(connection, user))
 })
 
-serve(server, {
-  count: () => sockets.clients.size,
-  subscribed: () => subscribers.size,
-  publish(payload) {
-    const message = Buffer.from(JSON.stringify({ type: 'bench', data: { payload }, timestamp: new Date(), priority: 'immediate' }))
-    for (const connection of sockets.clients) connection.send(message, { binary: false })
-  },
-})
+function welcome(connection, user) {
+  const subscribed = new Set()
+  const subscribe = (bill) => {
+    subscribed.add(bill)
+    if (!topics.has(bill)) topics.set(bill, new Set())
+    topics.get(bill).add(connection)
+  }
+  connection.on('message', (text) => connection.send(JSON.stringify(reply(JSON.parse(text), subscribe))))
+  connection.on('error', () => {})
+  connection.on('close', () => {
+    for (const bill of subscribed) topics.get(bill).delete(connection)
+  })
+  connection.send(JSON.stringify(greeting(user)))
+}
+
+function publish(topic, contents) {
+  const receivers = topic === 0 ? sockets.clients : (topics.get(topic) ?? [])
+  const object = message(topic, contents)
+  if (naive) {
+    for (const connection of receivers) connection.send(JSON.stringify(object))
+    return
+  }
+  const text = Buffer.from(JSON.stringify(object))
+  for (const connection of receivers) connection.send(text, { binary: false })
+}
+
+await new Promise((resolve) => server.listen(0, '127.0.0.1', 4096, resolve))
+serve(server.address().port, { publish, usage: () => ({ connections: sockets.clients.size }) })
