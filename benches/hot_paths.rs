@@ -152,7 +152,7 @@ fn deliver_batched() -> Run {
                 for outbox in &mut outboxes {
                     let room = outbox.make_room(message.payload().len(), support::BACKPRESSURE);
                     assert_eq!(room, Room::Fits { dropped: 0 });
-                    outbox.wait(message.clone());
+                    outbox.wait(message.clone(), 10);
                 }
             }
             for outbox in &mut outboxes {

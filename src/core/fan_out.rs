@@ -68,7 +68,11 @@ impl Shard {
         }
         let runtime = self.runtime.get();
         let is_batched = priority == Priority::Normal && runtime.batch_size > 1 && !runtime.batch_delay.is_zero();
-        let size = if is_batched { message.payload().len() } else { self.wire_size(connection, message) };
+        let encoding = self.encoding_for(connection, message);
+        let size = match is_batched {
+            true => message.payload().len(),
+            false => message.frame(encoding, 0, &mut self.deflaters.borrow_mut()).len(),
+        };
         match self.make_room(connection, size) {
             Room::Exhausted => return false,
             Room::Refused => {
@@ -80,12 +84,12 @@ impl Shard {
         }
         self.counters.tally.traffic.add(Traffic::Deliveries, 1);
         if !is_batched {
-            self.queue(connection, message.clone());
+            self.queue_encoded(connection, message.clone(), encoding);
             return true;
         }
         let mut outbox = connection.outbox.borrow_mut();
         let batch = outbox.batch();
-        let waiting = outbox.wait(message.clone());
+        let waiting = outbox.wait(message.clone(), runtime.batch_size);
         drop(outbox);
         if waiting >= runtime.batch_size {
             self.flush_batch(connection);
@@ -120,6 +124,10 @@ impl Shard {
     /// Makes a message due, past the bound: for control frames and for what was counted already.
     pub(super) fn queue(&self, connection: &Rc<Connection>, message: Arc<Prepared>) {
         let encoding = self.encoding_for(connection, &message);
+        self.queue_encoded(connection, message, encoding);
+    }
+
+    fn queue_encoded(&self, connection: &Rc<Connection>, message: Arc<Prepared>, encoding: Encoding) {
         connection.outbox.borrow_mut().queue(message, encoding, &mut self.deflaters.borrow_mut());
         self.counters.tally.traffic.add(Traffic::FramesOut, 1);
         self.stage(connection);
@@ -221,11 +229,6 @@ impl Shard {
             }
         }
         connection.outbox.borrow_mut().make_room(size, limit)
-    }
-
-    fn wire_size(&self, connection: &Connection, message: &Prepared) -> usize {
-        let encoding = self.encoding_for(connection, message);
-        message.frame(encoding, 0, &mut self.deflaters.borrow_mut()).len()
     }
 
     fn encoding_for(&self, connection: &Connection, message: &Prepared) -> Encoding {

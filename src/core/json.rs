@@ -50,6 +50,7 @@ pub fn to_text(value: &Value) -> String {
         Value::Null => "null".into(),
         Value::Bool(value) => value.to_string(),
         // JavaScript has one kind of number, so what is beyond 2^53 has been rounded; -0 prints as 0.
+        Value::Number(number) if is_small_integer(number) => number.to_string(),
         Value::Number(number) => ryu_js::Buffer::new().format(number.as_f64().unwrap_or(f64::NAN)).to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(elements) => {
@@ -58,6 +59,11 @@ pub fn to_text(value: &Value) -> String {
         }
         Value::Object(_) => "[object Object]".into(),
     }
+}
+
+/// Whether it is an integer that JavaScript writes as it stands, without any rounding.
+fn is_small_integer(number: &serde_json::Number) -> bool {
+    number.as_i64().is_some_and(|integer| integer.unsigned_abs() < 1 << 53)
 }
 
 /// Whether `if (value)` is taken.

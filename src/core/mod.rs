@@ -16,6 +16,7 @@ mod deadlines;
 mod departure;
 mod dialogue;
 mod fan_out;
+mod frame_queue;
 pub mod hooks;
 pub mod host;
 pub mod inspection;

@@ -2,12 +2,12 @@
 //!
 //! Owned by a connection, used on its shard's thread. Pure: the write itself is passed in.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::core::frame_queue::{Frame, FrameQueue};
 use crate::core::host::SlowConsumerPolicy;
 use crate::transport::deflate::Deflaters;
 use crate::transport::prepared::{Encoding, Prepared};
@@ -15,19 +15,14 @@ use crate::transport::prepared::{Encoding, Prepared};
 /// How many frames one system call takes at most; the limit of every system is 1024 or more.
 const FRAMES_PER_WRITE: usize = 64;
 
-/// A message in the encoding it will have on the wire. Fixed when it is queued: a threshold that changes
-/// later must not change a frame that is half written.
-#[derive(Debug)]
-struct Frame {
-    message: Arc<Prepared>,
-    encoding: Encoding,
-}
+/// Batches up to this size get their room at once, so that they need not grow into it.
+const USUAL_BATCH: usize = 16;
 
 /// Messages pass from `waiting` to `frames` when their batch is due, and leave `frames` as the socket takes them.
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: Vec<Arc<Prepared>>,
-    frames: VecDeque<Frame>,
+    frames: FrameQueue,
     /// How much of the first frame the socket has taken.
     written: usize,
     /// Unwritten bytes of `waiting` and `frames`.
@@ -89,9 +84,12 @@ impl Outbox {
         }
     }
 
-    /// Adds a message to the batch and returns how many it holds now.
-    pub fn wait(&mut self, message: Arc<Prepared>) -> usize {
+    /// Adds a message to the batch and returns how many it holds now. `expected`: how many it may hold.
+    pub fn wait(&mut self, message: Arc<Prepared>, expected: usize) -> usize {
         self.bytes += message.payload().len();
+        if self.waiting.capacity() == 0 {
+            self.waiting.reserve_exact(expected.min(USUAL_BATCH));
+        }
         self.waiting.push(message);
         self.waiting.len()
     }
@@ -151,7 +149,6 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        self.frames = VecDeque::new();
         Ok(Flushed::Everything)
     }
 
@@ -181,11 +178,11 @@ impl Outbox {
 
     pub fn give_back_room(&mut self) {
         self.waiting.shrink_to_fit();
-        self.frames.shrink_to_fit();
+        self.frames.give_back_room();
     }
 
     pub fn heap_bytes(&self) -> usize {
-        self.waiting.capacity() * size_of::<Arc<Prepared>>() + self.frames.capacity() * size_of::<Frame>()
+        self.waiting.capacity() * size_of::<Arc<Prepared>>() + self.frames.heap_bytes()
     }
 
     fn advance(&mut self, taken: usize, deflaters: &mut Deflaters) {
@@ -226,12 +223,6 @@ impl Outbox {
         }
         self.waiting.drain(..from_batch);
         dropped + u32::try_from(from_batch).unwrap_or(u32::MAX)
-    }
-}
-
-impl Frame {
-    fn len(&self) -> usize {
-        self.message.encoded_len(self.encoding)
     }
 }
 
@@ -367,8 +358,8 @@ mod tests {
         let limit = Backpressure { policy: SlowConsumerPolicy::DropOldest, ..LIMIT };
         let mut outbox = Outbox::default();
         queue(&mut outbox, message(28));
-        outbox.wait(message(30));
-        outbox.wait(message(30));
+        outbox.wait(message(30), 10);
+        outbox.wait(message(30), 10);
         assert_eq!(outbox.make_room(60, limit), Room::Fits { dropped: 2 });
         assert_eq!(outbox.take_batch().len(), 1);
         assert_eq!(outbox.bytes(), 0);
@@ -386,7 +377,7 @@ mod tests {
         let mut wire = Vec::new();
         queue(&mut outbox, message(10));
         queue(&mut outbox, message(10));
-        outbox.wait(message(10));
+        outbox.wait(message(10), 10);
         flush_into(&mut outbox, &mut wire, 5);
         assert_eq!(outbox.discard(), 2);
         assert_eq!(outbox.bytes(), 7);

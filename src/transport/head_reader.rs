@@ -35,7 +35,7 @@ impl HeadReader {
         let unsearched = self.bytes.len().saturating_sub(HEAD_END.len() - 1);
         self.bytes.extend_from_slice(taken);
         let tail = self.bytes.get(unsearched..).unwrap_or_default();
-        let Some(end) = tail.windows(HEAD_END.len()).position(|window| window == HEAD_END) else {
+        let Some(end) = memchr::memmem::find(tail, HEAD_END) else {
             return if self.bytes.len() < MAX_HEAD_BYTES { Ok(None) } else { Err(HeadFault::TooLarge) };
         };
         let mut head = std::mem::take(&mut self.bytes);
@@ -77,8 +77,9 @@ impl HeadFault {
 /// Expects exactly one head, up to and including the empty line.
 fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
     // Only CR LF ends a line, so that nobody before us can see other lines than we do.
-    let mut previous = 0;
-    if head.iter().any(|&byte| std::mem::replace(&mut previous, byte) != b'\r' && byte == b'\n') {
+    if memchr::memchr_iter(b'\n', head)
+        .any(|end| end.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r'))
+    {
         return Err(HeadFault::Malformed);
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -133,7 +134,10 @@ const SINGLE_HEADERS: &[&str] = &[
 ];
 
 fn latin1(bytes: &[u8]) -> String {
-    bytes.iter().copied().map(char::from).collect()
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => bytes.iter().copied().map(char::from).collect(),
+    }
 }
 
 #[cfg(test)]
