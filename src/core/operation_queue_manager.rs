@@ -5,9 +5,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use crate::core::connection_manager::ConnectionRef;
+use crate::core::shard::Bell;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority};
 use crate::utils::PriorityQueue;
@@ -35,12 +34,13 @@ pub enum Target {
 #[derive(Debug)]
 pub struct OperationQueue {
     waiting: Mutex<PriorityQueue<Operation>>,
-    filled: Notify,
+    bell: Arc<Bell>,
 }
 
 impl OperationQueue {
-    pub fn new(max_bytes: usize) -> Self {
-        Self { waiting: Mutex::new(PriorityQueue::new(max_bytes)), filled: Notify::new() }
+    /// `bell` is rung whenever there is something to take.
+    pub fn new(max_bytes: usize, bell: Arc<Bell>) -> Self {
+        Self { waiting: Mutex::new(PriorityQueue::new(max_bytes)), bell }
     }
 
     /// Whether an operation with this message would be accepted now.
@@ -53,7 +53,7 @@ impl OperationQueue {
         let cost = Operation::cost(&operation.message);
         let accepted = self.lock().push(operation.priority, cost, operation).is_ok();
         if accepted {
-            self.filled.notify_one();
+            self.bell.notify_one();
         }
         accepted
     }
@@ -64,13 +64,6 @@ impl OperationQueue {
         while into.len() < most {
             let Some(next) = waiting.pop() else { break };
             into.push(next);
-        }
-    }
-
-    /// Waits until there is something to take. Cancel-safe.
-    pub async fn filled(&self) {
-        while self.is_empty() {
-            self.filled.notified().await;
         }
     }
 
@@ -126,7 +119,7 @@ mod tests {
 
     #[test]
     fn urgent_operations_are_taken_first_and_each_kind_in_order() {
-        let queue = OperationQueue::new(1 << 20);
+        let queue = OperationQueue::new(1 << 20, Arc::default());
         for text in ["a", "b"] {
             assert!(queue.push(operation(Priority::Normal, text)));
             assert!(queue.push(operation(Priority::Immediate, &text.to_uppercase())));
@@ -140,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_bound_is_in_bytes() {
-        let queue = OperationQueue::new(10_000);
+        let queue = OperationQueue::new(10_000, Arc::default());
         let mut accepted = 0;
         while queue.push(operation(Priority::Normal, &"x".repeat(1000 - OVERHEAD_BYTES))) {
             accepted += 1;
@@ -154,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_has_waited_too_long_is_discarded_and_counted() {
-        let queue = OperationQueue::new(1 << 20);
+        let queue = OperationQueue::new(1 << 20, Arc::default());
         let minute = Duration::from_secs(60);
         for priority in [Priority::Normal, Priority::Immediate, Priority::Normal] {
             assert!(queue.push(operation(priority, "a")));
@@ -166,15 +159,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_woken_by_a_push_before_or_after() {
-        let queue = Arc::new(OperationQueue::new(1 << 20));
+    async fn the_bell_is_rung_by_a_push_before_or_after_somebody_waits_for_it() {
+        let bell = Arc::new(Bell::new());
+        let queue = OperationQueue::new(1 << 20, bell.clone());
         assert!(queue.push(operation(Priority::Normal, "a")));
-        queue.filled().await;
-        queue.take(1, &mut Vec::new());
-        let waiter = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.filled().await }
-        });
+        bell.notified().await;
+        let waiter = tokio::spawn(async move { bell.notified().await });
         tokio::task::yield_now().await;
         assert!(queue.push(operation(Priority::Normal, "b")));
         waiter.await.expect("no panic");

@@ -13,10 +13,15 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::runtime;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
 mod restart;
+mod waiting;
+
+pub use waiting::Bell;
+use waiting::Waiting;
 
 use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
@@ -74,6 +79,7 @@ pub enum Command {
 pub struct ShardHandle {
     pub id: ShardId,
     commands: mpsc::UnboundedSender<Command>,
+    bell: Arc<Bell>,
     pub operations: Arc<OperationQueue>,
     pub post: Arc<Post>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -99,6 +105,8 @@ pub struct Shard {
     /// Connections that get a turn without news of their transport.
     pub(super) roused: RefCell<Vec<ConnectionKey>>,
     pub(super) knocks: Arc<Knocks>,
+    /// Rung to have the shard look for something to do.
+    pub(super) bell: Arc<Bell>,
     /// Where sockets are watched.
     pub(super) registry: Registry,
     pub(super) admissions: Cell<usize>,
@@ -129,23 +137,26 @@ impl ShardHandle {
             Reactor::new()?
         };
         let (commands, inbox) = mpsc::unbounded_channel();
-        let operations = Arc::new(OperationQueue::new(shared.options.max_queue_bytes));
+        let bell = Arc::new(Bell::new());
+        let operations = Arc::new(OperationQueue::new(shared.options.max_queue_bytes, bell.clone()));
         let post = Arc::new(Post::new(Instant::now()));
         let thread = std::thread::Builder::new().name(format!("carillon-{}", id.0)).spawn({
             let operations = operations.clone();
-            let (dispatch, post) = (shared.dispatch.clone(), post.clone());
+            let (dispatch, post, bell) = (shared.dispatch.clone(), post.clone(), bell.clone());
             move || {
                 let _log = tracing::dispatcher::set_default(&dispatch);
-                let make = |registry| Shard::new(id, shared.clone(), post.clone(), registry);
+                let make = |registry| Shard::new(id, shared.clone(), post.clone(), bell.clone(), registry);
                 restart::keep_running(&runtime, first, make, inbox, &operations);
             }
         })?;
-        Ok(Self { id, commands, operations, post, thread: Mutex::new(Some(thread)) })
+        Ok(Self { id, commands, bell, operations, post, thread: Mutex::new(Some(thread)) })
     }
 
     /// `false` if the shard has ended.
     pub fn send(&self, command: Command) -> bool {
-        self.commands.send(command).is_ok()
+        let is_sent = self.commands.send(command).is_ok();
+        self.bell.notify_one();
+        is_sent
     }
 
     /// What is known of the shard without asking it.
@@ -174,8 +185,17 @@ impl ShardHandle {
     }
 }
 
+impl Drop for ShardHandle {
+    fn drop(&mut self) {
+        // The inbox closes with the last handle, which the shard notices when it looks.
+        let (closed, _) = mpsc::unbounded_channel();
+        self.commands = closed;
+        self.bell.notify_one();
+    }
+}
+
 impl Shard {
-    fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>, registry: Registry) -> Self {
+    fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>, bell: Arc<Bell>, registry: Registry) -> Self {
         let now = Instant::now();
         Self {
             id,
@@ -185,10 +205,11 @@ impl Shard {
             phase: Cell::new(Phase::Serving),
             connections: RefCell::default(),
             topics: RefCell::default(),
-            timers: Timers::new(now),
+            timers: Timers::new(now, bell.clone()),
             staged: RefCell::default(),
             roused: RefCell::default(),
-            knocks: Arc::default(),
+            knocks: Arc::new(Knocks::new(bell.clone())),
+            bell,
             registry,
             admissions: Cell::new(0),
             draining: Notify::new(),
@@ -214,38 +235,46 @@ impl Shard {
         reactor: &mut Reactor,
     ) {
         debug!(shard = self.id.0, "shard started");
-        let mut commands = Vec::new();
+        let mut waiting = Waiting::new(&self.bell);
         while !self.is_done() {
-            let due = self.next_deadline();
-            tokio::select! {
-                biased;
-                count = inbox.recv_many(&mut commands, COMMANDS_PER_TURN) => {
-                    if count == 0 {
-                        // Every handle is gone: nobody can ask us to drain any more.
-                        self.begin_draining(operations, Instant::now());
-                    }
-                }
-                () = operations.filled() => {}
-                () = reactor.has_news() => {}
-                () = self.knocks.told() => {}
-                () = self.timers.until(due), if !self.has_roused() => {}
-                () = std::future::ready(()), if self.has_roused() => {}
-            }
+            let has_waited = if inbox.is_empty() && operations.is_empty() && !self.has_roused() {
+                let due = self.next_deadline();
+                self.timers.arm(due);
+                waiting.until(due, reactor).await
+            } else {
+                false
+            };
             #[cfg(test)]
             assert!(!self.is_to_break.get(), "as the test wants it");
             // Every turn does some of everything, so that a flood of one kind does not starve the others.
-            for command in commands.drain(..) {
-                contain("a command", || self.obey(command, operations));
-            }
+            self.take_commands(inbox, operations);
             self.take_operations(operations);
             self.give_turns(reactor);
             contain("timers", || self.act_on_time(Instant::now()));
             contain("writing", || self.flush_staged());
             self.note_latencies();
-            // Without this a full inbox would keep connections from being read.
-            tokio::task::yield_now().await;
+            // Whoever never waits would keep the runtime from its tasks, and from looking for news.
+            if !has_waited {
+                tokio::task::yield_now().await;
+            }
         }
         debug!(shard = self.id.0, "shard ended");
+    }
+
+    fn take_commands(self: &Rc<Self>, inbox: &mut mpsc::UnboundedReceiver<Command>, operations: &OperationQueue) {
+        for _ in 0..COMMANDS_PER_TURN {
+            match inbox.try_recv() {
+                Ok(command) => {
+                    contain("a command", || self.obey(command, operations));
+                }
+                Err(TryRecvError::Empty) => break,
+                // Every handle is gone: nobody can ask us to drain any more.
+                Err(TryRecvError::Disconnected) => {
+                    contain("draining", || self.begin_draining(operations, Instant::now()));
+                    break;
+                }
+            }
+        }
     }
 
     fn obey(self: &Rc<Self>, command: Command, operations: &OperationQueue) {

@@ -1,13 +1,13 @@
 //! Everything a shard has to do at a time: batches, heartbeats, closing handshakes, missing `auth` messages, rests.
 //!
-//! Owned by a shard. One sleep covers all; whoever adds an earlier deadline wakes it.
+//! Owned by a shard. One sleep covers all; whoever adds an earlier deadline rings the bell.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use crate::core::deadlines::Deadlines;
+use crate::core::shard::Bell;
 use crate::types::{ConnectionKey, ConnectionNumber};
 
 type Identified = (ConnectionKey, ConnectionNumber);
@@ -21,13 +21,13 @@ pub struct Timers {
     lingers: RefCell<Deadlines<Identified>>,
     auths: RefCell<Deadlines<Identified>>,
     rests: RefCell<Deadlines<Identified>>,
-    /// What the current sleep waits for.
+    /// What the shard waits for at present.
     armed: Cell<Option<Instant>>,
-    changed: Notify,
+    bell: Arc<Bell>,
 }
 
 impl Timers {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(now: Instant, bell: Arc<Bell>) -> Self {
         Self {
             started: now,
             flushes: RefCell::default(),
@@ -36,7 +36,7 @@ impl Timers {
             auths: RefCell::default(),
             rests: RefCell::default(),
             armed: Cell::new(None),
-            changed: Notify::new(),
+            bell,
         }
     }
 
@@ -95,23 +95,14 @@ impl Timers {
         .min()
     }
 
-    /// Sleeps until `due`, or until something changed that may be due earlier.
-    pub async fn until(&self, due: Option<Instant>) {
+    /// The shard waits until `due`, unless its bell is rung: as it will be for an earlier deadline.
+    pub fn arm(&self, due: Option<Instant>) {
         self.armed.set(due);
-        match due {
-            Some(due) => {
-                tokio::select! {
-                    () = tokio::time::sleep_until(due.into()) => {}
-                    () = self.changed.notified() => {}
-                }
-            }
-            None => self.changed.notified().await,
-        }
     }
 
     /// Makes the shard look at its state again.
     pub fn interrupt(&self) {
-        self.changed.notify_one();
+        self.bell.notify_one();
     }
 
     /// Milliseconds since the shard began; wraps after 49 days, so only differences mean anything.
@@ -124,7 +115,7 @@ impl Timers {
         let now = Instant::now();
         deadlines.borrow_mut().push(now, delay, entry);
         if self.armed.get().is_none_or(|armed| now + delay < armed) {
-            self.changed.notify_one();
+            self.bell.notify_one();
         }
     }
 }

@@ -10,14 +10,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::sync::Notify;
 use tracing::{debug, error};
 
 use crate::core::connection::{Connection, State};
 use crate::core::containment::{contain, note_panic};
 use crate::core::host::Ending;
 use crate::core::outbox::Flushed;
-use crate::core::shard::Shard;
+use crate::core::shard::{Bell, Shard};
 use crate::monitoring::tally::Traffic;
 use crate::transport::assembler::Message;
 use crate::transport::socket::reactor::Reactor;
@@ -27,10 +26,9 @@ use crate::types::{ConnectionKey, ConnectionNumber};
 const READS_PER_TURN: usize = 4;
 
 /// Connections whose transport wakes from elsewhere: those of a bridge.
-#[derive(Default)]
 pub struct Knocks {
     waiting: Mutex<Vec<(ConnectionKey, ConnectionNumber)>>,
-    told: Notify,
+    bell: Arc<Bell>,
 }
 
 /// Wakes one connection.
@@ -44,13 +42,13 @@ impl Wake for Knocker {
         let mut waiting = self.knocks.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push(self.connection);
         drop(waiting);
-        self.knocks.told.notify_one();
+        self.knocks.bell.notify_one();
     }
 }
 
 impl Knocks {
-    pub async fn told(&self) {
-        self.told.notified().await;
+    pub fn new(bell: Arc<Bell>) -> Self {
+        Self { waiting: Mutex::default(), bell }
     }
 
     fn take(&self) -> Vec<(ConnectionKey, ConnectionNumber)> {

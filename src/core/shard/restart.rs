@@ -5,13 +5,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tracing::error;
 
+use super::waiting::Waiting;
 use super::{Command, Shard};
 use crate::core::containment::{contain, note_panic};
 use crate::core::host::{Ending, Event};
@@ -73,16 +74,16 @@ impl Shard {
             contain("a connection of a broken shard", || self.close(&connection, CloseReason::ServiceRestart));
         }
         contain("last words", || self.flush_staged());
-        let deadline = tokio::time::Instant::now() + LAST_WORDS;
-        while !self.connections.borrow().is_empty() {
-            tokio::select! {
-                () = reactor.has_news() => {}
-                () = self.knocks.told() => {}
-                () = std::future::ready(()), if self.has_roused() => {}
-                () = tokio::time::sleep_until(deadline) => break,
+        let deadline = Instant::now() + LAST_WORDS;
+        let mut waiting = Waiting::new(&self.bell);
+        while !self.connections.borrow().is_empty() && Instant::now() < deadline {
+            if !self.has_roused() {
+                waiting.until(Some(deadline), reactor).await;
             }
             contain("last words", || self.give_turns(reactor));
         }
+        // Rings that were meant for the next shard may have been heard here.
+        self.bell.notify_one();
         for connection in self.all_connections() {
             contain("a connection of a broken shard", || self.retire(&connection, Ending::Lost));
         }

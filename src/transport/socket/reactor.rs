@@ -5,10 +5,11 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Poll, Token};
+use mio::{Events, Token};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -21,7 +22,7 @@ pub type WatchKey = u32;
 const NEWS_PER_TURN: usize = 64;
 
 pub struct Reactor {
-    queue: AsyncFd<Poll>,
+    queue: AsyncFd<mio::Poll>,
     events: Events,
 }
 
@@ -31,7 +32,7 @@ pub struct Registry(mio::Registry);
 impl Reactor {
     /// For the runtime of the calling thread.
     pub fn new() -> io::Result<(Self, Registry)> {
-        let poll = Poll::new()?;
+        let poll = mio::Poll::new()?;
         let registry = poll.registry().try_clone()?;
         // SAFETY: the queue owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged before
         // that is dropped.
@@ -39,19 +40,22 @@ impl Reactor {
         Ok((Self { queue, events: Events::with_capacity(NEWS_PER_TURN) }, Registry(registry)))
     }
 
-    /// Waits for news. Cancel-safe.
-    pub async fn has_news(&mut self) {
-        match self.queue.readable_mut().await {
-            Ok(mut guard) => guard.retain_ready(),
+    /// Ready when there is news; otherwise the task is woken by it.
+    pub fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match ready!(self.queue.poll_read_ready_mut(cx)) {
+            Ok(mut guard) => {
+                guard.retain_ready();
+                Poll::Ready(())
+            }
             // Only while the runtime goes down, and its tasks with it.
-            Err(_) => std::future::pending().await,
+            Err(_) => Poll::Pending,
         }
     }
 
     /// Hands over what is new, without waiting.
     pub fn take_news(&mut self, mut news: impl FnMut(WatchKey, Readiness)) {
         let events = &mut self.events;
-        // "Would block" lets the next `has_news` wait: only when nothing was left behind.
+        // "Would block" makes the next `poll_news` pending: only when nothing was left behind.
         let _ = self.queue.try_io_mut(Interest::READABLE, |queue| {
             queue.poll(events, Some(Duration::ZERO))?;
             if events.iter().count() < NEWS_PER_TURN { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -94,7 +98,9 @@ mod tests {
 
     async fn news(reactor: &mut Reactor) -> Vec<(WatchKey, Readiness)> {
         let mut taken = Vec::new();
-        tokio::time::timeout(Duration::from_secs(10), reactor.has_news()).await.expect("news in time");
+        tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| reactor.poll_news(cx)))
+            .await
+            .expect("news in time");
         reactor.take_news(|key, readiness| taken.push((key, readiness)));
         taken
     }
@@ -104,8 +110,8 @@ mod tests {
         (peer, Socket::watched(ours.into(), registry, key).expect("it can be watched"))
     }
 
-    fn read(socket: &Socket) -> std::task::Poll<io::Result<usize>> {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    fn read(socket: &Socket) -> Poll<io::Result<usize>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
         socket.poll_read(&mut cx, &mut [0; 100])
     }
 
@@ -120,15 +126,15 @@ mod tests {
         let told = news(&mut reactor).await;
         assert!(matches!(told[..], [(7, Readiness { readable: true, ended: false, .. })]), "{told:?}");
         socket.note(told[0].1);
-        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(3))));
+        assert!(matches!(read(&socket), Poll::Ready(Ok(3))));
         assert!(read(&socket).is_pending());
         peer.write_all(b"de").expect("room");
         drop(peer);
         for (_, readiness) in news(&mut reactor).await {
             socket.note(readiness);
         }
-        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(2))), "what came before the end");
-        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(0))), "the end, without another edge");
+        assert!(matches!(read(&socket), Poll::Ready(Ok(2))), "what came before the end");
+        assert!(matches!(read(&socket), Poll::Ready(Ok(0))), "the end, without another edge");
     }
 
     #[tokio::test]
@@ -158,7 +164,7 @@ mod tests {
         let told = news(&mut reactor).await;
         assert!(matches!(told[..], [(3, Readiness { readable: true, .. })]), "{told:?}");
         socket.note(told[0].1);
-        assert!(matches!(read(&socket), std::task::Poll::Ready(Ok(5))));
+        assert!(matches!(read(&socket), Poll::Ready(Ok(5))));
         socket.unwatch(&registry);
         peer.write_all(b"unheard").expect("room");
         let (mut other, _kept) = pair(&registry, 4);
