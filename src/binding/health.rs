@@ -93,7 +93,7 @@ pub fn analysis<'env>(env: &'env Env, core: &Core, base: &BaseConfig) -> Result<
     analysis.set("messages", messages)?;
     analysis.set("performance", performance)?;
     analysis.set("memory", process)?;
-    let warnings = health_checker::analyse(&vitals(&stats, &memory, base), sizes.total() + counts.queue_bytes);
+    let warnings = health_checker::analyse(&vitals(&stats, &memory, base), sizes.total());
     analysis.set("warnings", warnings)?;
     Ok(analysis)
 }

@@ -1,7 +1,7 @@
 //! Users, topics, connections and the threads that own them.
 //!
 //! Reading order: `websocket_service` (the whole), `shard` (one thread), `connection` (one peer), then the shard's
-//! doings: `reception`, `admission`, `turn`, `dialogue`, `fan_out`, `departure`, `relief`. `connection_manager`,
+//! doings: `reception`, `admission`, `turn`, `dialogue`, `fan_out`, `heartbeat`, `departure`, `relief`. `connection_manager`,
 //! `subscription_manager` and `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
@@ -17,6 +17,7 @@ mod departure;
 mod dialogue;
 mod fan_out;
 mod frame_queue;
+mod heartbeat;
 pub mod hooks;
 pub mod host;
 pub mod inspection;
@@ -29,6 +30,7 @@ mod reception;
 mod relief;
 pub mod service_options;
 pub mod shard;
+mod shared;
 pub mod subscription_manager;
 mod timers;
 pub mod token_bucket;

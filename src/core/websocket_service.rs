@@ -1,15 +1,19 @@
-//! The orchestrator: lifecycle, shards, publishing, and the answers to getters.
+//! The orchestrator: lifecycle, shards, publishing. What can be asked of it is in `readings`, what the memory manager does to
+//! it in `memory_effects`.
 //!
 //! One per service object, for as long as that lives; a run from `start` to the end of `shutdown` has tables and
 //! shards of its own. Called on the application's thread; never waits for a shard.
 
 mod memory_effects;
+mod readings;
+
+pub use readings::{Counts, Sizes};
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,53 +22,23 @@ use tracing::{Dispatch, info, warn};
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
-use crate::core::circuit_breaker::Circuit;
-use crate::core::connection::CONNECTION_BYTES;
-use crate::core::connection_manager::ConnectionManager;
-use crate::core::containment::{self, ContainedHost};
-use crate::core::hooks::Hooks;
+use crate::core::containment::ContainedHost;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
-use crate::core::inspection::{Inspection, ShardInspection};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
 use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
-use crate::core::subscription_manager::{Interest, ShardSet};
+use crate::core::shared::Shared;
+use crate::core::subscription_manager::ShardSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::memory_manager::MemoryManager;
-use crate::memory::progressive_degradation::SharedLevel;
-use crate::monitoring::health_checker::Surroundings;
-use crate::monitoring::history::Second;
-use crate::monitoring::metrics_reporter::{self, Readings};
-use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector, UnixMillis};
-use crate::monitoring::tally::{DropReason, Hook, Refusal};
+use crate::monitoring::statistics_collector::{StatisticsCollector, UnixMillis};
+use crate::monitoring::tally::{DropReason, Refusal};
 use crate::transport::handshake::Rejection;
 use crate::transport::listener::Listener;
 use crate::transport::prepared::Prepared;
-use crate::types::{BillId, Priority, ShardId, UserId};
+use crate::types::{BillId, Priority, ShardId};
 use crate::utils::LruCache;
-
-/// What all shards of one run share: read-only values, and tables that each hide their lock.
-pub struct Shared {
-    pub options: ServiceOptions,
-    pub runtime: Arc<RuntimeConfig>,
-    pub host: Arc<dyn Host>,
-    pub users: Arc<ConnectionManager>,
-    pub interest: Interest,
-    pub statistics: Arc<StatisticsCollector>,
-    /// How far memory pressure has degraded the run.
-    pub level: SharedLevel,
-    pub hooks: Hooks,
-    /// Where the run's log lines go; set as the default of every shard's thread.
-    pub dispatch: Dispatch,
-    verifier: RwLock<Arc<TokenVerifier>>,
-    /// Users found lately, while look-ups are cached.
-    found: Mutex<LruCache<UserId, ()>>,
-    began: Instant,
-}
-
-/// How many users found lately are remembered.
-const FOUND_USERS: usize = 10_000;
 
 /// Refusals come in thousands: the application and the log are told of the first, and of one a second from then on.
 const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -100,62 +74,6 @@ struct Run {
     memory: MemoryManager,
     /// The own port, if there is one. Locked by the application's thread, and by the last owner of the run.
     listener: Mutex<Option<Listener>>,
-}
-
-/// Counts for `getStats()` that are not in the statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub users: usize,
-    pub bills: usize,
-    pub subscribed_users: usize,
-    /// Pairs of a bill and a user.
-    pub subscriptions: usize,
-    pub queue_depth: usize,
-    pub queue_bytes: usize,
-    pub dedupe_entries: usize,
-}
-
-/// Bytes the service keeps, by what for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Connections, their tasks and the table of users.
-    pub connections: usize,
-    /// The shards' topic indexes, as of about a second ago, and the table of who follows what.
-    pub subscriptions: usize,
-    /// Published updates that are remembered.
-    pub dedupe: usize,
-    /// Publishes that wait for a shard.
-    pub queues: usize,
-    /// Unwritten bytes of all connections.
-    pub buffers: usize,
-}
-
-impl Sizes {
-    pub fn total(&self) -> usize {
-        self.connections + self.subscriptions + self.dedupe + self.buffers
-    }
-}
-
-impl Shared {
-    /// Whether the user was looked up and found so lately that it need not be done again.
-    pub fn was_found(&self, user: &UserId) -> bool {
-        let ttl = millis(self.options.lookup_cache_ttl);
-        ttl > 0 && self.found().get(user, millis(self.began.elapsed()), ttl).is_some()
-    }
-
-    pub fn remember_found(&self, user: &UserId) {
-        if !self.options.lookup_cache_ttl.is_zero() {
-            self.found().put(user.clone(), (), millis(self.began.elapsed()));
-        }
-    }
-
-    fn found(&self) -> MutexGuard<'_, LruCache<UserId, ()>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn verifier(&self) -> Arc<TokenVerifier> {
-        self.verifier.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 impl WebSocketService {
@@ -198,20 +116,14 @@ impl WebSocketService {
         }
         self.statistics.begin_history(options.base.performance_history_max_size);
         let threads = options.threads.clamp(1, ShardSet::CAPACITY);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(Shared::new(
             options,
-            runtime: self.runtime.clone(),
-            host: self.host.clone(),
-            users: Arc::new(ConnectionManager::new(Instant::now())),
-            interest: Interest::default(),
-            statistics: self.statistics.clone(),
-            level: SharedLevel::default(),
-            hooks: Hooks::new(Instant::now()),
+            self.runtime.clone(),
+            self.host.clone(),
+            self.statistics.clone(),
+            verifier,
             dispatch,
-            verifier: RwLock::new(verifier),
-            found: Mutex::new(LruCache::new(FOUND_USERS)),
-            began: Instant::now(),
-        });
+        ));
         let mut shards = Vec::with_capacity(threads);
         for id in 0..threads {
             // `threads` was clamped to what a shard id holds.
@@ -237,7 +149,7 @@ impl WebSocketService {
     /// Tokens are checked with this from now on.
     pub fn set_verifier(&self, verifier: Arc<TokenVerifier>) {
         if let Some(run) = self.run() {
-            *run.shared.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
+            run.shared.set_verifier(verifier);
         }
     }
 
@@ -388,108 +300,6 @@ impl WebSocketService {
             self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
             run.order(|| Command::ClearBuffers);
         }
-    }
-
-    pub fn statistics(&self) -> Statistics {
-        self.statistics.read()
-    }
-
-    /// The newest latency samples in milliseconds, unordered.
-    pub fn latencies(&self) -> Vec<f64> {
-        self.statistics.latencies()
-    }
-
-    pub fn counts(&self) -> Counts {
-        let dedupe_entries = self.dedupe().len();
-        let Some(run) = self.run() else { return Counts { dedupe_entries, ..Counts::default() } };
-        let interest = run.shared.interest.counts();
-        Counts {
-            users: run.shared.users.user_count(),
-            bills: interest.bills,
-            subscribed_users: interest.users,
-            subscriptions: interest.pairs,
-            queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
-            queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
-            dedupe_entries,
-        }
-    }
-
-    /// The last seconds of this run, oldest first.
-    pub fn history(&self) -> Vec<Second> {
-        self.statistics.seconds()
-    }
-
-    /// What the health check looks at beside the counters.
-    pub fn surroundings(&self, event_loop_delay: Option<Duration>) -> Surroundings {
-        let open = self.circuits().into_iter().filter(|(_, circuit)| *circuit == Circuit::Open);
-        Surroundings {
-            silences: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.silence)).collect(),
-            open_circuits: open.map(|(hook, _)| hook.label()).collect(),
-            event_loop_delay,
-            degradation: self.degradation(),
-        }
-    }
-
-    /// At most a second or so old, see `inspection`.
-    pub fn inspect(&self, top: usize) -> Inspection {
-        let now = Instant::now();
-        let shards = self.run().map(|run| run.shards.iter().map(|shard| shard.inspect(now)).collect());
-        Inspection::merge(shards.unwrap_or_default(), top)
-    }
-
-    /// Prometheus text, format 0.0.4. Waits for no shard.
-    pub fn metrics_text(&self, event_loop_delay: Option<Duration>) -> String {
-        let counts = self.counts();
-        let circuits = self.circuits().into_iter().map(|(hook, circuit)| (hook, circuit as u8));
-        metrics_reporter::render(&Readings {
-            collector: &self.statistics,
-            users: counts.users,
-            topics: counts.bills,
-            subscriptions: counts.subscriptions,
-            shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
-            circuits: circuits.collect(),
-            panics: containment::panics(),
-            event_loop_delay,
-            memory: self.memory_reading(),
-        })
-    }
-
-    /// The state of each hook's circuit breaker; closed while nothing runs.
-    pub fn circuits(&self) -> [(Hook, Circuit); Hook::COUNT] {
-        let run = self.run();
-        let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.shared.hooks.circuit(hook));
-        [Hook::LookupUser, Hook::LoadPreferences, Hook::SavePreferences].map(|hook| (hook, circuit(hook)))
-    }
-
-    pub fn sizes(&self) -> Sizes {
-        let dedupe = self.dedupe().heap_bytes();
-        let buffers = self.statistics.pending_bytes();
-        let Some(run) = self.run() else { return Sizes { dedupe, buffers, ..Sizes::default() } };
-        let topics: usize = run.shards.iter().map(|shard| shard.post.topic_bytes()).sum();
-        Sizes {
-            connections: self.statistics.active_connections() * CONNECTION_BYTES + run.shared.users.heap_bytes(),
-            subscriptions: topics + run.shared.interest.heap_bytes(),
-            dedupe,
-            queues: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
-            buffers,
-        }
-    }
-
-    /// Oldest first, without duplicates.
-    pub fn user_subscriptions(&self, user: &str) -> Vec<BillId> {
-        self.run().map(|run| run.shared.interest.subscriptions(user)).unwrap_or_default()
-    }
-
-    pub fn bill_subscribers(&self, bill: BillId) -> Vec<UserId> {
-        self.run().map(|run| run.shared.interest.subscribers(bill)).unwrap_or_default()
-    }
-
-    pub fn connection_count(&self, user: &str) -> usize {
-        self.run().map_or(0, |run| run.shared.users.connection_count(user))
-    }
-
-    pub fn connected_users(&self) -> Vec<UserId> {
-        self.run().map(|run| run.shared.users.connected_users()).unwrap_or_default()
     }
 
     /// Queues a message at the shards it concerns: at all of them or, if one has no room, at none.

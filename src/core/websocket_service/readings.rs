@@ -1,0 +1,153 @@
+//! What can be asked of the service: counts, sizes, health, metrics. Waits for no shard.
+
+use std::time::{Duration, Instant};
+
+use super::WebSocketService;
+use crate::core::circuit_breaker::Circuit;
+use crate::core::connection::CONNECTION_BYTES;
+use crate::core::containment;
+use crate::core::inspection::{Inspection, ShardInspection};
+use crate::monitoring::health_checker::Surroundings;
+use crate::monitoring::history::Second;
+use crate::monitoring::metrics_reporter::{self, Readings};
+use crate::monitoring::statistics_collector::Statistics;
+use crate::monitoring::tally::Hook;
+use crate::types::{BillId, UserId};
+
+/// Counts for `getStats()` that are not in the statistics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub users: usize,
+    pub bills: usize,
+    pub subscribed_users: usize,
+    /// Pairs of a bill and a user.
+    pub subscriptions: usize,
+    pub queue_depth: usize,
+    pub queue_bytes: usize,
+    pub dedupe_entries: usize,
+}
+
+/// Bytes the service keeps, by what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections and the table of users.
+    pub connections: usize,
+    /// The shards' topic indexes, as of about a second ago, and the table of who follows what.
+    pub subscriptions: usize,
+    /// Published updates that are remembered.
+    pub dedupe: usize,
+    /// Publishes that wait for a shard.
+    pub queues: usize,
+    /// Unwritten bytes of all connections.
+    pub buffers: usize,
+}
+
+impl Sizes {
+    pub fn total(&self) -> usize {
+        self.connections + self.subscriptions + self.dedupe + self.queues + self.buffers
+    }
+}
+
+impl WebSocketService {
+    pub fn statistics(&self) -> Statistics {
+        self.statistics.read()
+    }
+
+    /// The newest latency samples in milliseconds, unordered.
+    pub fn latencies(&self) -> Vec<f64> {
+        self.statistics.latencies()
+    }
+
+    pub fn counts(&self) -> Counts {
+        let dedupe_entries = self.dedupe().len();
+        let Some(run) = self.run() else { return Counts { dedupe_entries, ..Counts::default() } };
+        let interest = run.shared.interest.counts();
+        Counts {
+            users: run.shared.users.user_count(),
+            bills: interest.bills,
+            subscribed_users: interest.users,
+            subscriptions: interest.pairs,
+            queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
+            queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
+            dedupe_entries,
+        }
+    }
+
+    /// The last seconds of this run, oldest first.
+    pub fn history(&self) -> Vec<Second> {
+        self.statistics.seconds()
+    }
+
+    /// What the health check looks at beside the counters.
+    pub fn surroundings(&self, event_loop_delay: Option<Duration>) -> Surroundings {
+        let open = self.circuits().into_iter().filter(|(_, circuit)| *circuit == Circuit::Open);
+        Surroundings {
+            silences: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.silence)).collect(),
+            open_circuits: open.map(|(hook, _)| hook.label()).collect(),
+            event_loop_delay,
+            degradation: self.degradation(),
+        }
+    }
+
+    /// At most a second or so old, see `inspection`.
+    pub fn inspect(&self, top: usize) -> Inspection {
+        let now = Instant::now();
+        let shards = self.run().map(|run| run.shards.iter().map(|shard| shard.inspect(now)).collect());
+        Inspection::merge(shards.unwrap_or_default(), top)
+    }
+
+    /// Prometheus text, format 0.0.4. Waits for no shard.
+    pub fn metrics_text(&self, event_loop_delay: Option<Duration>) -> String {
+        let counts = self.counts();
+        let circuits = self.circuits().into_iter().map(|(hook, circuit)| (hook, circuit as u8));
+        metrics_reporter::render(&Readings {
+            collector: &self.statistics,
+            users: counts.users,
+            topics: counts.bills,
+            subscriptions: counts.subscriptions,
+            shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
+            circuits: circuits.collect(),
+            panics: containment::panics(),
+            event_loop_delay,
+            memory: self.memory_reading(),
+        })
+    }
+
+    /// The state of each hook's circuit breaker; closed while nothing runs.
+    pub fn circuits(&self) -> [(Hook, Circuit); Hook::COUNT] {
+        let run = self.run();
+        let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.shared.hooks.circuit(hook));
+        [Hook::LookupUser, Hook::LoadPreferences, Hook::SavePreferences].map(|hook| (hook, circuit(hook)))
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        let dedupe = self.dedupe().heap_bytes();
+        let buffers = self.statistics.pending_bytes();
+        let Some(run) = self.run() else { return Sizes { dedupe, buffers, ..Sizes::default() } };
+        let topics: usize = run.shards.iter().map(|shard| shard.post.topic_bytes()).sum();
+        Sizes {
+            connections: self.statistics.active_connections() * CONNECTION_BYTES + run.shared.users.heap_bytes(),
+            subscriptions: topics + run.shared.interest.heap_bytes(),
+            dedupe,
+            queues: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
+            buffers,
+        }
+    }
+
+    /// Oldest first, without duplicates.
+    pub fn user_subscriptions(&self, user: &str) -> Vec<BillId> {
+        self.run().map(|run| run.shared.interest.subscriptions(user)).unwrap_or_default()
+    }
+
+    pub fn bill_subscribers(&self, bill: BillId) -> Vec<UserId> {
+        self.run().map(|run| run.shared.interest.subscribers(bill)).unwrap_or_default()
+    }
+
+    pub fn connection_count(&self, user: &str) -> usize {
+        self.run().map_or(0, |run| run.shared.users.connection_count(user))
+    }
+
+    pub fn connected_users(&self) -> Vec<UserId> {
+        self.run().map(|run| run.shared.users.connected_users()).unwrap_or_default()
+    }
+}
