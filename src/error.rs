@@ -25,10 +25,6 @@ pub enum ErrorKind {
     AddressNotAvailable,
     /// The service runs already and the call needs it stopped.
     AlreadyRunning,
-    /// The server cannot be attached to.
-    AttachFailed,
-    /// A hook of the application threw, rejected or did not answer in time.
-    HookFailed,
     /// There is no address for the host's name.
     HostNotFound,
     /// Our own invariant did not hold, or the system refused us something.
@@ -37,8 +33,6 @@ pub enum ErrorKind {
     InvalidArgument,
     /// An option is unknown, of the wrong kind or out of range.
     InvalidOption,
-    /// A token does not prove who sent it.
-    InvalidToken,
     /// The port could not be opened.
     ListenFailed,
     /// A value of the runtime configuration is out of its bounds.
@@ -54,7 +48,6 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Caller,
-    Peer,
     Ours,
 }
 
@@ -64,8 +57,6 @@ impl ErrorKind {
             Self::AddressInUse
             | Self::AddressNotAvailable
             | Self::AlreadyRunning
-            | Self::AttachFailed
-            | Self::HookFailed
             | Self::HostNotFound
             | Self::InvalidArgument
             | Self::InvalidOption
@@ -73,7 +64,6 @@ impl ErrorKind {
             | Self::NoJwtSecret
             | Self::OutOfRange
             | Self::PermissionDenied => Fault::Caller,
-            Self::InvalidToken => Fault::Peer,
             Self::Internal | Self::Overloaded => Fault::Ours,
         }
     }
@@ -87,12 +77,9 @@ impl ErrorKind {
             Self::HostNotFound => "ENOTFOUND",
             Self::PermissionDenied => "EACCES",
             Self::AlreadyRunning => "ERR_ALREADY_RUNNING",
-            Self::AttachFailed => "ERR_ATTACH_FAILED",
-            Self::HookFailed => "ERR_HOOK_FAILED",
             Self::Internal => "ERR_INTERNAL",
             Self::InvalidArgument => "ERR_INVALID_ARGUMENT",
             Self::InvalidOption => "ERR_INVALID_OPTION",
-            Self::InvalidToken => "ERR_INVALID_TOKEN",
             Self::ListenFailed => "ERR_LISTEN_FAILED",
             Self::NoJwtSecret => "ERR_NO_JWT_SECRET",
             Self::OutOfRange => "ERR_OUT_OF_RANGE",

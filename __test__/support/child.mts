@@ -22,9 +22,9 @@ export class Child {
   readonly #process: ChildProcess
   readonly #mailbox = new Mailbox<Told>()
 
-  constructor(test: Scope, program: string, args: string[] = [], execArgv: string[] = [], env: NodeJS.ProcessEnv = {}) {
+  constructor(test: Scope, program: string, args: string[] = [], execArgv: string[] = [], env: NodeJS.ProcessEnv = {}, execPath = process.execPath) {
     const path = fileURLToPath(new URL(`../programs/${program}.mjs`, import.meta.url))
-    this.#process = fork(path, args, { execArgv, env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
+    this.#process = fork(path, args, { execPath, execArgv, env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'pipe', 'ipc'] })
     test.after(() => this.#process.kill('SIGKILL'))
     const stderr: Buffer[] = []
     this.#process.stderr?.on('data', (chunk: Buffer) => stderr.push(chunk))

@@ -13,11 +13,8 @@ pub fn exception(env: Env, error: &Error) -> napi::Error {
         ErrorKind::AddressInUse
         | ErrorKind::AddressNotAvailable
         | ErrorKind::AlreadyRunning
-        | ErrorKind::AttachFailed
-        | ErrorKind::HookFailed
         | ErrorKind::HostNotFound
         | ErrorKind::Internal
-        | ErrorKind::InvalidToken
         | ErrorKind::ListenFailed
         | ErrorKind::NoJwtSecret
         | ErrorKind::Overloaded
