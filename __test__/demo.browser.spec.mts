@@ -86,6 +86,29 @@ describe('the demonstration', { skip, timeout: 120_000 }, () => {
     assert.equal(await amina.page.locator('#level-text').textContent(), 'Normal operation')
   })
 
+  it('shows memory pressure, what it does, and that it passes', async () => {
+    const { page } = amina
+    await page.waitForFunction(() => (document.querySelector('.plot .line')?.getAttribute('d')?.split('L').length ?? 0) > 3)
+    amina.mark()
+    await page.locator('[data-pressure="0.97"]').click()
+    await amina.received('Server optimization level 4 active due to memory pressure')
+    await page.locator('#level[data-level="critical"]').waitFor()
+    assert.equal(await page.locator('#level-text').textContent(), 'Reduced operation: critical')
+    assert.equal(await page.locator('#pressure').textContent(), 'Memory pressure 97 %, by a report')
+    assert.equal(await page.locator('#health').textContent(), 'unhealthy')
+    // The history has the pressure a second later.
+    const charted = (title: string) =>
+      page.locator('.chart', { hasText: title }).locator('.legend b').first()
+    await page.waitForFunction((text) => [...document.querySelectorAll('.chart')].some((chart) => chart.textContent?.includes(text)), '97 %')
+    assert.ok(parseFloat((await charted('Memory of the process').textContent()) ?? '') > 20)
+    await page.setViewportSize({ width: 1440, height: 1500 })
+    await page.screenshot({ path: join(SCREENSHOTS, 'demo-pressure.png') })
+    await page.setViewportSize({ width: 1440, height: 900 })
+    await page.locator('[data-pressure="0"]').click()
+    await amina.received('Server optimization level 3 active due to memory pressure')
+    await page.locator('#level[data-level="normal"]').waitFor({ timeout: 60_000 })
+  })
+
   it('looks as it should, in light and dark, wide and narrow', async () => {
     const { page } = amina
     for (const colorScheme of ['light', 'dark'] as const) {

@@ -67,10 +67,17 @@ export function createApp({ bills, publish, simulation, jwtSecret, live }) {
       stats: live.getStats(),
       health: live.getHealthStatus(),
       metrics: live.getMetrics(),
-      rss: process.memoryUsage.rss(),
       followers: Object.fromEntries(bills.list().map(({ id }) => [id, live.getBillSubscribers(id).length])),
       you: { connections: live.getConnectionCount(req.user.id), follows: live.getUserSubscriptions(req.user.id).length },
     })
+  })
+
+  // For the demonstration only: a real application reports what it has measured.
+  app.post('/api/pressure', (req, res) => {
+    const { pressure } = req.body ?? {}
+    if (typeof pressure !== 'number' || pressure < 0 || pressure > 1) return res.status(400).json({ error: 'A pressure is a number from 0 to 1' })
+    live.reportMemoryPressure({ pressure, threshold: 0.85 })
+    res.json({ level: live.getHealthStatus().degradationLevel })
   })
 
   app.use((_req, res) => res.status(404).json({ error: 'Not found' }))

@@ -159,7 +159,7 @@ pub fn examine(vitals: &Vitals, surroundings: &Surroundings) -> Report {
 impl Degradation {
     fn describe(&self) -> String {
         match self.pressure {
-            Some((percent, source)) => format!("Memory degradation: {} ({percent:.2}% of {source})", self.level),
+            Some((percent, source)) => format!("Memory degradation: {} ({percent:.2}% by {source})", self.level),
             None => format!("Memory degradation: {}", self.level),
         }
     }
@@ -254,11 +254,11 @@ mod tests {
         };
         assert_eq!(
             strained("moderate", false),
-            (Condition::Degraded, "Memory degradation: moderate (91.23% of container)".into())
+            (Condition::Degraded, "Memory degradation: moderate (91.23% by container)".into())
         );
         assert_eq!(
             strained("critical", true),
-            (Condition::Unhealthy, "Memory degradation: critical (91.23% of container)".into())
+            (Condition::Unhealthy, "Memory degradation: critical (91.23% by container)".into())
         );
         let crowded = Vitals { active_connections: 8001.0, ..WELL };
         let report = examine(&crowded, &Surroundings::default());

@@ -43,12 +43,18 @@ export class LineChart {
     )
   }
 
+  /** One sample more, a value for each series. */
   push(...sample) {
-    sample.forEach((value, index) => {
-      const values = this.#values[index]
-      values.push(value)
-      if (values.length > SAMPLES) values.shift()
-    })
+    const rows = (this.#values[0] ?? []).map((_, at) => this.#values.map((values) => values[at]))
+    this.draw([...rows, sample])
+  }
+
+  /** All samples anew, oldest first. */
+  draw(rows) {
+    const shown = rows.slice(-SAMPLES)
+    const sample = shown.at(-1)
+    if (!sample) return
+    this.#values = this.#series.map((_, index) => shown.map((row) => row[index]))
     const top = niceCeiling(Math.max(this.#floor, ...this.#values.flat()))
     this.#values.forEach((values, index) => {
       const { area, line } = this.#paths[index]

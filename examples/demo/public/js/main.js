@@ -14,7 +14,7 @@ const titles = new Map()
 const titleOf = (billId) => titles.get(billId) ?? `Bill ${billId}`
 const bills = new BillList(toggle)
 const feed = new Feed(titleOf)
-const panel = new ServicePanel(titleOf)
+const panel = new ServicePanel(titleOf, rehearse)
 const live = new LiveConnection(freshToken)
 let user
 let follows = new Set()
@@ -93,6 +93,8 @@ function receive(message) {
       return showSitting(message.data)
     case 'connected':
       return void catchUp().catch(() => {})
+    case 'system_status':
+      return toast({ title: 'The service says', message: message.data.message })
     case 'error':
       return toast({ title: 'The service refused', message: message.message })
   }
@@ -145,6 +147,15 @@ function storedFollows() {
 
 function followsKey() {
   return `follows:${user.id}`
+}
+
+async function rehearse(pressure) {
+  try {
+    await call('api/pressure', 'POST', { pressure })
+    await poll()
+  } catch (error) {
+    toast({ title: 'Not rehearsed', message: error.message })
+  }
 }
 
 async function poll() {

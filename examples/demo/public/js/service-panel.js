@@ -1,27 +1,33 @@
-// What the service says about itself, once a second: getStats(), getHealthStatus(), getMetrics(),
-// and who follows what.
+// What the service says about itself, once a second: getStats(), getHealthStatus(), getMetrics() with its history,
+// and who follows what. Memory pressure can be rehearsed.
 
 import { LineChart } from './chart.js'
 import { $, element } from './dom.js'
 
 const TOP = 5
 const LEVELS = ['normal', 'light', 'moderate', 'severe', 'critical']
+const SOURCES = { container: "the container's limit", heap: "V8's heap limit", machine: "the machine's memory", report: 'a report' }
+/** What reportMemoryPressure() is told; the last takes it back. */
+const REHEARSALS = [['Scarce', 0.9], ['Nearly out', 0.97], ['Relief', 0]]
 
 export class ServicePanel {
   #charts
   #facts = new Map()
-  #previous
   #titleOf
+  #rehearse
 
-  constructor(titleOf) {
+  /** `rehearse` is called with the pressure that somebody wants to see. */
+  constructor(titleOf, rehearse) {
     this.#titleOf = titleOf
+    this.#rehearse = rehearse
     const whole = (n) => n.toLocaleString('en', { maximumFractionDigits: 0 })
     const ms = (n) => `${n.toLocaleString('en', { maximumFractionDigits: n < 10 ? 1 : 0 })} ms`
     this.#charts = {
       connections: new LineChart({ title: 'Connections', series: ['Connections'], format: whole, floor: 10 }),
-      messages: new LineChart({ title: 'Messages / s', series: ['in', 'published'], format: (n) => n.toFixed(1), floor: 5 }),
+      messages: new LineChart({ title: 'Messages / s', series: ['in', 'delivered'], format: (n) => n.toFixed(n < 10 ? 1 : 0), floor: 5 }),
       latency: new LineChart({ title: 'Latency', series: ['p50', 'p95', 'p99'], format: ms, floor: 2 }),
-      memory: new LineChart({ title: 'Memory', series: ['RSS'], format: (n) => `${whole(n)} MB`, floor: 50 }),
+      memory: new LineChart({ title: 'Memory of the process', series: ['RSS'], format: (n) => `${whole(n)} MiB`, floor: 50 }),
+      pressure: new LineChart({ title: 'Memory pressure', series: ['Pressure'], format: (n) => `${whole(n)} %`, floor: 100 }),
     }
     $('#service-body').replaceChildren(
       element('div', { class: 'charts' }, ...Object.values(this.#charts).map(({ node }) => node)),
@@ -29,6 +35,10 @@ export class ServicePanel {
         element('h3', {}, 'Degradation'),
         element('div', { id: 'level', class: 'level', role: 'img' }, ...LEVELS.map(() => element('i'))),
         element('p', { id: 'level-text', class: 'muted' }),
+        element('p', { id: 'pressure', class: 'muted' }),
+        element('div', { class: 'rehearse', role: 'group', 'aria-label': 'Rehearse memory pressure' },
+          ...REHEARSALS.map(([name, pressure]) => this.#rehearsal(name, pressure)),
+        ),
         element('ul', { id: 'warnings', class: 'warnings' }),
       ),
       element('div', { class: 'card' },
@@ -41,17 +51,13 @@ export class ServicePanel {
     )
   }
 
-  show({ stats, health, metrics, followers, rss, you }) {
-    const { messages, performance } = metrics
-    const at = Date.now()
-    const seconds = this.#previous ? (at - this.#previous.at) / 1000 : 1
-    // A restart sets the counters back.
-    const rate = (name) => Math.max(0, this.#previous ? (messages[name] - this.#previous[name]) / seconds : 0)
-    this.#charts.connections.push(stats.activeConnections)
-    this.#charts.messages.push(rate('total'), rate('broadcasts'))
+  show({ stats, health, metrics, followers, you }) {
+    const { messages, performance, history } = metrics
+    this.#charts.connections.draw(history.map((second) => [second.connections]))
+    this.#charts.messages.draw(history.map((second) => [second.messagesPerSecond, second.deliveriesPerSecond]))
     this.#charts.latency.push(performance.p50Latency, performance.p95Latency, performance.p99Latency)
-    this.#charts.memory.push(rss / 1024 / 1024)
-    this.#previous = { at, ...messages }
+    this.#charts.memory.draw(history.map((second) => [second.residentBytes / 2 ** 20]))
+    this.#charts.pressure.draw(history.map((second) => [second.memoryPressure * 100]))
 
     $('#health').textContent = health.status
     $('#health').dataset.state = health.status
@@ -60,6 +66,8 @@ export class ServicePanel {
     $('#level').setAttribute('aria-label', `Level ${level + 1} of ${LEVELS.length}`)
     ;[...$('#level').children].forEach((step, index) => (step.className = index <= level ? 'on' : ''))
     $('#level-text').textContent = level === 0 ? 'Normal operation' : `Reduced operation: ${health.degradationLevel}`
+    const { memoryPressure: pressure } = health
+    $('#pressure').textContent = pressure ? `Memory pressure ${(100 * pressure.ratio).toFixed(0)} %, by ${SOURCES[pressure.source]}` : 'Memory pressure is not known yet'
     $('#warnings').replaceChildren(...health.warnings.map((text) => element('li', {}, text)))
 
     const ranked = Object.entries(followers).sort(([, a], [, b]) => b - a).slice(0, TOP)
@@ -84,6 +92,12 @@ export class ServicePanel {
   unreachable() {
     $('#health').textContent = 'unreachable'
     $('#health').dataset.state = 'unhealthy'
+  }
+
+  #rehearsal(name, pressure) {
+    const button = element('button', { type: 'button', class: 'button quiet', 'data-pressure': String(pressure) }, name)
+    button.addEventListener('click', () => this.#rehearse(pressure))
+    return button
   }
 
   #fact(name) {
