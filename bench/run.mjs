@@ -31,6 +31,7 @@ async function once(scenario, name, runtimes) {
   }
   try {
     const lines = await scenario.run({ start, quick: options.quick, spec: SERVERS[name] })
+    for (const bench of benches) await bench.finish()
     return Object.fromEntries(Object.entries(lines).map(([line, { outcome, idle, ...figures }]) => [line, { ...figures, idle: idle * 100 }]))
   } finally {
     for (const bench of benches) await bench.stop()
