@@ -20,6 +20,7 @@ export const FIGURES = {
   recovery: ['all back after', 's', 2],
   handshakes: ['handshakes', '/s', 0],
   closed: ['closed', '', 0],
+  dropped: ['dropped', '', 0],
   publish: ['one publish', 'µs', 1],
   stringify: ['JSON.stringify', 'µs', 1],
   timesStringify: ['ratio', '×', 1],

@@ -51,6 +51,13 @@ export class Bench {
     return this.run({ command: 'settle', milliseconds }, allowed)
   }
 
+  /** Ends a good run: nothing may come after the last message. */
+  async finish() {
+    if (this.#load.hasEnded) return
+    await this.settle(50)
+    await this.stop()
+  }
+
   async stop() {
     await this.#load?.stop()
     await this.#server?.stop()
@@ -152,10 +159,14 @@ class Child {
     return this.answer()
   }
 
+  get hasEnded() {
+    return this.process.exitCode !== null || this.process.signalCode !== null
+  }
+
   async stop() {
     this.process.stdin.end()
     const timer = setTimeout(() => this.process.kill('SIGKILL'), STOP_MS)
-    if (this.process.exitCode === null && this.process.signalCode === null) await this.#ended
+    if (!this.hasEnded) await this.#ended
     clearTimeout(timer)
   }
 }

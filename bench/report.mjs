@@ -1,13 +1,10 @@
 // Results for people: RESULTS.md with a table per scenario, and charts; results.json holds every value.
 
-import { writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { bars, curves } from './chart.mjs'
 import { FIGURES } from './figures.mjs'
 import { REFERENCES, SERVERS } from './servers.mjs'
-
-/** Figures for which `CPU per delivery` has another name. */
-const PER = { pingpong: 'ping', handshake: 'handshake' }
 
 const median = (figure) => figure?.median
 const format = (value, digits) => value.toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))/g, ' ')
@@ -24,7 +21,7 @@ const row = (cells) => `| ${cells.join(' | ')} |`
 function table(scenario, servers) {
   const columns = scenario.columns.filter((name) => Object.values(servers).some(({ figures }) => figures[name]))
   const references = Object.keys(REFERENCES).filter((reference) => Object.values(servers).some(({ ratios }) => ratios[reference]))
-  const heads = columns.map((name) => FIGURES[name][0])
+  const heads = columns.map((name) => (name === 'cpu' ? `CPU per ${scenario.per ?? 'delivery'}` : FIGURES[name][0]))
   const comparisons = references.map((reference) => `× ${reference}`)
   const lines = Object.entries(servers).map(([server, { figures, ratios }]) =>
     row([
@@ -49,10 +46,17 @@ export function showScenario(scenario) {
 }
 
 export function writeResults(results, folder) {
+  mkdirSync(folder, { recursive: true })
   const charts = draw(results)
   for (const [name, svg] of Object.entries(charts)) writeFileSync(path.join(folder, name), svg)
-  writeFileSync(path.join(folder, 'results.json'), `${JSON.stringify(results, null, 1)}\n`)
+  writeFileSync(path.join(folder, 'results.json'), `${json(results)}\n`)
   writeFileSync(path.join(folder, 'RESULTS.md'), document(results, Object.keys(charts)))
+}
+
+/** Four digits are more than any figure is worth; lists of numbers stay on their line. */
+function json(results) {
+  const rounded = (key, value) => (typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value)
+  return JSON.stringify(results, rounded, 1).replace(/\[\s+([-\d.e,\s]+?)\s+\]/g, (list, numbers) => `[${numbers.replace(/\s+/g, ' ')}]`)
 }
 
 function document(results, charts) {
@@ -69,10 +73,7 @@ function document(results, charts) {
     'message was counted at every connection. “Generator idle” is the least share of a measurement in which the generator had',
     'nothing to do. README.md in this folder says what each server does.\n',
     ...charts.map((name) => `![${name.replace('.svg', '')}](${name})\n`),
-    ...Object.entries(results.scenarios).map(([name, scenario]) => {
-      const text = showScenario(scenario)
-      return PER[name] ? text.replaceAll('CPU per delivery', `CPU per ${PER[name]}`) : text
-    }),
+    ...Object.values(results.scenarios).map(showScenario),
   ].join('\n')
 }
 

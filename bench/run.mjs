@@ -31,6 +31,7 @@ async function once(scenario, name, runtimes) {
   }
   try {
     const lines = await scenario.run({ start, quick: options.quick, spec: SERVERS[name] })
+    for (const bench of benches) await bench.finish()
     return Object.fromEntries(Object.entries(lines).map(([line, { outcome, idle, ...figures }]) => [line, { ...figures, idle: idle * 100 }]))
   } finally {
     for (const bench of benches) await bench.stop()
@@ -66,8 +67,8 @@ async function measure(name, scenario, runtimes) {
         .map(([server, figures]) => [server, { figures: summarise(figures), ratios: compared[server] }]),
     )
   }
-  const { title, main, columns, chart } = scenario
-  return { title, main, columns, chart, repetitions, lines, failures }
+  const { title, main, columns, chart, per } = scenario
+  return { title, main, columns, chart, per, repetitions, lines, failures }
 }
 
 function chosen(names, known, what) {
@@ -93,9 +94,10 @@ await main(async () => {
   for (const name of names) {
     results.scenarios[name] = await measure(name, SCENARIOS[name], runtimes)
     console.log(showScenario(results.scenarios[name]))
+    results.versions = versions(runtimes)
+    results.minutes = Math.round((Date.now() - begun) / 6000) / 10
+    // After every scenario: a run that is cut short leaves what it has.
+    writeResults(results, options.out ?? import.meta.dirname)
   }
-  results.versions = versions(runtimes)
-  results.minutes = Math.round((Date.now() - begun) / 6000) / 10
-  writeResults(results, options.out ?? import.meta.dirname)
   if (Object.values(results.scenarios).some(({ failures }) => failures.length > 0)) process.exitCode = 1
 })

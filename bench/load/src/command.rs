@@ -34,7 +34,8 @@ pub enum Command {
     Stream(Stream),
     /// Every connection sends a ping, and another when its pong has come.
     Ping { rounds: u32 },
-    /// Reads from the paused connections again until they have everything or are closed.
+    /// Reads from the paused connections again until they have everything, are closed, or nothing more comes: what the
+    /// server has dropped is lost.
     Resume,
     /// Only listens: for what should not come.
     Settle { milliseconds: u64 },

@@ -42,6 +42,7 @@ impl Generator {
     }
 
     fn upgraded(&mut self, key: usize) -> io::Result<()> {
+        self.handshaking -= 1;
         let connection = &mut self.connections[key];
         if self.target.dialect == Dialect::SocketIo {
             connection.phase = Phase::Joining;

@@ -42,9 +42,10 @@ pub struct Generator {
     pub(crate) ledger: Ledger,
     pub(crate) opening: Opening,
     pub(crate) next_number: u64,
-    /// Connections still to be opened, and those in the making.
+    /// Connections still to be opened, those in the making, and those of them whose handshake is under way.
     pub(crate) wanted: u32,
     pub(crate) pending: u32,
+    pub(crate) handshaking: u32,
     pub(crate) open: u64,
     pub(crate) tally: Tally,
 }
@@ -86,15 +87,16 @@ impl Generator {
             next_number: 0,
             wanted: 0,
             pending: 0,
+            handshaking: 0,
             open: 0,
             tally: Tally::new(),
         }
     }
 
-    /// Starts the account of a command.
+    /// Starts the clocks of a command. What came uncalled since the last one, doubled or closed, counts to this one.
     pub fn begin(&mut self) {
-        self.tally = Tally::new();
-        self.ledger.counts = Default::default();
+        self.tally.begun = Instant::now();
+        self.tally.waited = Duration::ZERO;
         self.ledger.take_latency();
     }
 
@@ -108,7 +110,7 @@ impl Generator {
         Outcome {
             seconds,
             idle: tally.waited.as_secs_f64() / seconds,
-            counts: self.ledger.counts,
+            counts: mem::take(&mut self.ledger.counts),
             latency: self.ledger.take_latency(),
             open: self.open,
             opened: tally.opened,
@@ -145,7 +147,7 @@ impl Generator {
     }
 
     fn open_more(&mut self) {
-        while self.wanted > 0 && self.pending < self.opening.in_flight {
+        while self.wanted > 0 && self.handshaking < self.opening.in_flight {
             self.wanted -= 1;
             let number = self.next_number;
             self.next_number += 1;
@@ -159,6 +161,7 @@ impl Generator {
                 Ok(connection) => {
                     entry.insert(connection);
                     self.pending += 1;
+                    self.handshaking += 1;
                 }
                 Err(_) => self.tally.refused += 1,
             }
@@ -257,6 +260,7 @@ impl Generator {
         let connection = self.connections.remove(key);
         match connection.phase {
             Phase::Connecting | Phase::Handshaking | Phase::Joining | Phase::Subscribing => {
+                self.handshaking -= u32::from(matches!(connection.phase, Phase::Connecting | Phase::Handshaking));
                 self.pending -= 1;
                 self.tally.refused += 1;
             }

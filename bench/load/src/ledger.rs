@@ -102,7 +102,8 @@ impl Ledger {
         self.counts.lost += u64::from(place.saturating_sub(expected));
         subscription.seen = place;
         let due_after = subscription.due(self.log(topic).published);
-        self.outstanding -= u64::from(due_before - due_after);
+        // What was written off is no longer in the sum.
+        self.outstanding = self.outstanding.saturating_sub(u64::from(due_before - due_after));
         self.counts.deliveries += 1;
         self.latencies().saturating_record(now.duration_since(at).as_micros() as u64);
     }
@@ -148,7 +149,7 @@ impl Ledger {
             }
             due += u64::from(subscription.due(log.published));
         }
-        self.outstanding -= due;
+        self.outstanding = self.outstanding.saturating_sub(due);
         due
     }
 
