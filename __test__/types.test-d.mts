@@ -102,6 +102,7 @@ export async function additions(): Promise<void> {
     .once('disconnection', ({ code, reason }) => void (code.toFixed() + reason))
     .on('subscription', ({ billId, subscribed }) => void [billId.toFixed(), subscribed === true])
     .on('slowConsumer', ({ pendingBytes }) => void pendingBytes.toFixed())
+    .on('health', ({ status, warnings, memoryPressure }) => void [status === 'degraded', warnings.join(), memoryPressure?.ratio.toFixed(), memoryPressure?.source === 'heap'])
     .on('degradation', ({ level, previous, pressure }) => void [level === 'severe', previous, pressure.toFixed()])
     .on('memoryLeak', ({ severity, analysis }) => void [severity === 'low', analysis.growthRate.toFixed()])
     .on('stateChange', ({ state }) => void (state === 'stopping'))
@@ -112,6 +113,11 @@ export async function additions(): Promise<void> {
   const { DEDUPE_WINDOW } = service.runtimeConfig.toObject()
   const grace: number = BASE_CONFIG.SHUTDOWN_GRACE_PERIOD + DEDUPE_WINDOW
   void grace
+  const text: string = service.metricsText()
+  const { shards, slowestConsumers, largestTopics, degradationLevel } = service.inspect({ top: 5 })
+  void [text, shards[0]?.queuedOperations.toFixed(), slowestConsumers[0]?.userId.length, largestTopics[0]?.billId.toFixed(), degradationLevel === 'critical']
+  void service.getMetrics().history.map(({ timestamp, residentBytes, memoryPressure, deliveriesPerSecond }) => timestamp + residentBytes + memoryPressure + deliveriesPerSecond)
+  void service.inspect()
   service.reportMemoryPressure({ pressure: 0.9, threshold: 0.85 })
   service.reportMemoryLeak({ severity: 'high', recommendations: [], analysis: { growthRate: 5, retainedIncrease: 1e8 } })
   if (service.state === 'running') await service.shutdown()
