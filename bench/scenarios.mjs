@@ -127,7 +127,7 @@ export const SCENARIOS = {
   },
   handshake: {
     title: 'Handshakes with a token: 2 000 connections, 64 at one time',
-    servers: without('ws-naive', 'floor-uring'),
+    servers: without('floor-uring'),
     main: 'cpu',
     per: 'handshake',
     columns: ['cpu', 'rate', 'loopP99', 'loopMax'],
