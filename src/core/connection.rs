@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::outbox::{Flushed, Outbox};
@@ -16,7 +17,7 @@ use crate::monitoring::tally::Traffic;
 use crate::transport::Transport;
 use crate::transport::assembler::Assembler;
 use crate::transport::deflate::Deflaters;
-use crate::transport::prepared::Encoding;
+use crate::transport::prepared::{Encoding, Prepared};
 use crate::types::{BillId, ConnectionId, ConnectionKey, ConnectionNumber, UserId};
 
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
@@ -160,6 +161,31 @@ impl Connection {
                 false
             }
         }
+    }
+
+    /// Writes a message that nothing is due before, without queueing it. `None` if that is not possible now; otherwise
+    /// whether the connection has to be given a turn, as after [`flush`](Self::flush).
+    pub fn write_through(
+        &self,
+        message: &Arc<Prepared>,
+        encoding: Encoding,
+        deflaters: &mut Deflaters,
+        counters: &ShardCounters,
+    ) -> Option<bool> {
+        let mut outbox = self.outbox.borrow_mut();
+        if self.is_blocked.get() || outbox.is_due() {
+            return None;
+        }
+        let frame = message.frame(encoding, 0, deflaters);
+        // What went wrong is found again when it is flushed.
+        let taken = self.write(&[IoSlice::new(frame)], counters).ok()?;
+        if taken == frame.len() {
+            self.owed.set(0);
+            return Some(false);
+        }
+        outbox.queue_rest(message.clone(), encoding, taken, deflaters);
+        self.is_blocked.set(true);
+        Some(true)
     }
 
     pub(super) fn write(&self, parts: &[IoSlice<'_>], counters: &ShardCounters) -> io::Result<usize> {

@@ -84,7 +84,7 @@ impl Shard {
         }
         self.counters.tally.traffic.add(Traffic::Deliveries, 1);
         if !is_batched {
-            self.queue_encoded(connection, message.clone(), encoding);
+            self.send(connection, message, encoding);
             return true;
         }
         let mut outbox = connection.outbox.borrow_mut();
@@ -125,6 +125,23 @@ impl Shard {
     pub(super) fn queue(&self, connection: &Rc<Connection>, message: Arc<Prepared>) {
         let encoding = self.encoding_for(connection, &message);
         self.queue_encoded(connection, message, encoding);
+    }
+
+    /// Queues a message, or writes it at once if it is the only one of the turn: what would be walked to again at the
+    /// turn's end is still at hand now.
+    fn send(&self, connection: &Rc<Connection>, message: &Arc<Prepared>, encoding: Encoding) {
+        if self.is_lone.get() {
+            let mut deflaters = self.deflaters.borrow_mut();
+            if let Some(wants_turn) = connection.write_through(message, encoding, &mut deflaters, &self.counters) {
+                self.counters.tally.traffic.add(Traffic::FramesOut, 1);
+                if wants_turn {
+                    self.rouse(connection);
+                    connection.account(&self.counters);
+                }
+                return;
+            }
+        }
+        self.queue_encoded(connection, message.clone(), encoding);
     }
 
     fn queue_encoded(&self, connection: &Rc<Connection>, message: Arc<Prepared>, encoding: Encoding) {

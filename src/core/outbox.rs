@@ -117,6 +117,12 @@ impl Outbox {
         self.frames.push_back(Frame { message, encoding });
     }
 
+    /// The same for a message whose first bytes the socket has taken already; nothing may be due before it.
+    pub fn queue_rest(&mut self, message: Arc<Prepared>, encoding: Encoding, taken: usize, deflaters: &mut Deflaters) {
+        self.queue(message, encoding, deflaters);
+        self.advance(taken, deflaters);
+    }
+
     /// Whether something is due that the socket has not taken.
     pub fn is_due(&self) -> bool {
         !self.frames.is_empty()

@@ -116,6 +116,8 @@ pub struct Shard {
     pub(super) next_tick: Cell<Instant>,
     pub(super) next_snapshot: Cell<Instant>,
     pub(super) next_health_check: Cell<Instant>,
+    /// Whether the publish that is carried out is the only one of this turn.
+    pub(super) is_lone: Cell<bool>,
     /// When what is carried out in this turn was published.
     published: RefCell<Vec<Instant>>,
     // Shared by all connections, so that an idle one holds no buffer.
@@ -217,6 +219,7 @@ impl Shard {
             next_tick: Cell::new(now + TICK),
             next_snapshot: Cell::new(now),
             next_health_check: Cell::new(now + shared.options.base.health_check_interval),
+            is_lone: Cell::new(false),
             published: RefCell::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER_BYTES].into_boxed_slice()),
             inflater: RefCell::default(),
@@ -301,9 +304,11 @@ impl Shard {
     fn take_operations(&self, operations: &OperationQueue) {
         let mut taken = Vec::new();
         operations.take(OPERATIONS_PER_TURN, &mut taken);
+        self.is_lone.set(taken.len() == 1);
         for operation in &taken {
             contain("a publish", || self.carry_out(operation));
         }
+        self.is_lone.set(false);
         self.published.borrow_mut().extend(taken.iter().map(|operation| operation.published));
     }
 
