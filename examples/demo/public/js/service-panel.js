@@ -30,7 +30,6 @@ export class ServicePanel {
       pressure: new LineChart({ title: 'Memory pressure', series: ['Pressure'], format: (n) => `${whole(n)} %`, floor: 100 }),
     }
     $('#service-body').replaceChildren(
-      element('div', { class: 'charts' }, ...Object.values(this.#charts).map(({ node }) => node)),
       element('div', { class: 'card' },
         element('h3', {}, 'Degradation'),
         element('div', { id: 'level', class: 'level', role: 'img' }, ...LEVELS.map(() => element('i'))),
@@ -41,6 +40,7 @@ export class ServicePanel {
         ),
         element('ul', { id: 'warnings', class: 'warnings' }),
       ),
+      element('div', { class: 'charts' }, ...Object.values(this.#charts).map(({ node }) => node)),
       element('div', { class: 'card' },
         element('h3', {}, 'Most followed'),
         element('ul', { id: 'topics', class: 'bars' }),
