@@ -45,6 +45,7 @@ await main(async () => {
   await step('clippy, with the binding', () => run('cargo', ['clippy', '--all-targets', '--locked', ...DENY]))
   await step('the core knows no Node', coreIsAlone)
   await step('Rust tests', () => run('cargo', ['test', ...CORE]))
+  await step('tests of the load generator', () => run('cargo', ['test', '--locked', '--manifest-path', 'bench/load/Cargo.toml']))
   await step('build the addon, declarations unchanged', buildUnchanged)
   await step('types and compilation of the tests', compileTests)
   await step('JavaScript tests', () => runTests())
