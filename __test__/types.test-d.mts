@@ -3,7 +3,31 @@
 
 import type { Server as HttpServer } from 'node:http'
 import type { Server as HttpsServer } from 'node:https'
-import { BASE_CONFIG, WebSocketService, webSocketService, type ListenAddress } from 'carillon'
+import {
+  BASE_CONFIG,
+  WebSocketService,
+  webSocketService,
+  type BaseConfig,
+  type BillUpdate,
+  type BroadcastMessage,
+  type DegradationLevel,
+  type HealthStatus,
+  type Inspection,
+  type ListenAddress,
+  type ListenOptions,
+  type Logger,
+  type MemoryAnalysis,
+  type MemoryLeakData,
+  type MemoryPressure,
+  type RuntimeConfig,
+  type RuntimeConfigValues,
+  type ServiceEvents,
+  type ServiceMetrics,
+  type ServiceStats,
+  type UpdateType,
+  type UserNotification,
+  type WebSocketServiceOptions,
+} from 'carillon'
 
 declare const server: HttpServer
 declare const secureServer: HttpsServer
@@ -82,53 +106,186 @@ export function formerShapes(service: WebSocketService): void {
 
 // ── What was added ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-export async function additions(): Promise<void> {
-  const service = new WebSocketService({
-    path: '/live',
-    jwtSecret: 'secret',
-    lookupUser: async (userId, claims) => userId === claims['user_id'],
-    allowedOrigins: ['https://example.org'],
-    slowConsumer: 'drop-oldest',
-    batching: 'frames',
-    transport: 'bridge',
-    trustProxy: ['10.0.0.0/8'],
-    base: { HEARTBEAT_INTERVAL: 25_000 },
-    runtime: { MAX_CONNECTIONS_PER_USER: 10 },
-    logger: console,
-  })
-  service.initialize(secureServer)
-  service
-    .on('connection', ({ connectionId, userId, remoteAddress }) => void (connectionId + userId + remoteAddress))
-    .once('disconnection', ({ code, reason }) => void (code.toFixed() + reason))
-    .on('subscription', ({ billId, subscribed }) => void [billId.toFixed(), subscribed === true])
-    .on('slowConsumer', ({ pendingBytes }) => void pendingBytes.toFixed())
-    .on('health', ({ status, warnings, memoryPressure }) => void [status === 'degraded', warnings.join(), memoryPressure?.ratio.toFixed(), memoryPressure?.source === 'heap'])
-    .on('degradation', ({ level, previous, pressure }) => void [level === 'severe', previous, pressure.toFixed()])
-    .on('memoryLeak', ({ severity, analysis }) => void [severity === 'low', analysis.growthRate.toFixed()])
-    .on('stateChange', ({ state }) => void (state === 'stopping'))
-    .on('error', (error) => void error.code.toUpperCase())
-  service.configure({ jwtSecret: 'another' })
-  service.runtimeConfig.set('MESSAGE_BATCH_DELAY', service.runtimeConfig.get('MESSAGE_BATCH_SIZE'))
-  service.runtimeConfig.reset()
-  const { DEDUPE_WINDOW } = service.runtimeConfig.toObject()
-  const grace: number = BASE_CONFIG.SHUTDOWN_GRACE_PERIOD + DEDUPE_WINDOW
-  void grace
-  const text: string = service.metricsText()
-  const { shards, slowestConsumers, largestTopics, degradationLevel } = service.inspect({ top: 5 })
-  void [text, shards[0]?.queuedOperations.toFixed(), slowestConsumers[0]?.userId.length, largestTopics[0]?.billId.toFixed(), degradationLevel === 'critical']
-  void service.getMetrics().history.map(({ timestamp, residentBytes, memoryPressure, deliveriesPerSecond }) => timestamp + residentBytes + memoryPressure + deliveriesPerSecond)
-  void service.inspect()
-  service.reportMemoryPressure({ pressure: 0.9, threshold: 0.85 })
-  service.reportMemoryLeak({ severity: 'high', recommendations: [], analysis: { growthRate: 5, retainedIncrease: 1e8 } })
-  if (service.state === 'running') await service.shutdown()
+/** Every option, each with a value of each kind it takes. A new option has to be added here. */
+export const everyOption: Required<WebSocketServiceOptions> = {
+  path: '/live',
+  jwtSecret: 'secret',
+  jwtPublicKey: '-----BEGIN PUBLIC KEY-----',
+  jwtAlgorithms: ['RS256'],
+  jwtUserIdClaim: 'sub',
+  jwtIssuer: 'issuer',
+  jwtAudience: 'audience',
+  lookupUser: async (userId, claims) => userId === claims['user_id'],
+  lookupTimeout: 1000,
+  lookupCacheTtl: 60_000,
+  authTimeout: 5000,
+  preferences: { load: async (userId) => ({ userId }), save: (userId, preferences) => void [userId, preferences['language']] },
+  allowedOrigins: ['https://example.org'],
+  compression: false,
+  batching: 'frames',
+  maxQueueBytes: 1 << 20,
+  maxBackpressure: 1 << 16,
+  slowConsumer: 'drop-oldest',
+  trustProxy: ['10.0.0.0/8'],
+  messageRate: 10,
+  messageBurst: 20,
+  threads: 2,
+  transport: 'bridge',
+  base: { HEARTBEAT_INTERVAL: 25_000 },
+  runtime: { MAX_CONNECTIONS_PER_USER: 10 },
+  logger: console,
 }
 
-// ── Mistakes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+export const otherValues: WebSocketServiceOptions[] = [
+  {},
+  { lookupUser: () => true, allowedOrigins: '*', batching: 'envelope', slowConsumer: 'close', trustProxy: 1, transport: 'auto' },
+  { lookupUser: (userId) => userId.length, allowedOrigins: 'same-host', slowConsumer: 'drop-newest', logger: {} },
+  { logger: { warn: (message, context) => void [message.length, context?.['connection']] } },
+  { base: everyConstant(), runtime: everySetting() },
+]
+
+function everyConstant(): BaseConfig {
+  return {
+    HEARTBEAT_INTERVAL: 30_000,
+    HEALTH_CHECK_INTERVAL: 60_000,
+    STALE_CONNECTION_THRESHOLD: 60_000,
+    CONNECTION_POOL_SIZE: 10_000,
+    MAX_QUEUE_SIZE: 1000,
+    MAX_PAYLOAD: 102_400,
+    MAX_LATENCY_SAMPLES: 200,
+    DEDUPE_CACHE_CLEANUP_AGE: 1_800_000,
+    MAX_RECONNECT_ATTEMPTS: 3,
+    RECONNECT_DELAY: 1000,
+    HIGH_MEMORY_THRESHOLD: 85,
+    CRITICAL_MEMORY_THRESHOLD: 95,
+    PERFORMANCE_HISTORY_MAX_SIZE: 100,
+    SHUTDOWN_GRACE_PERIOD: 5000,
+  }
+}
+
+function everySetting(): RuntimeConfigValues {
+  return {
+    MESSAGE_BATCH_SIZE: 10,
+    MESSAGE_BATCH_DELAY: 50,
+    COMPRESSION_THRESHOLD: 1024,
+    DEDUPE_CACHE_SIZE: 5000,
+    DEDUPE_WINDOW: 5000,
+    MAX_CONNECTIONS_PER_USER: 5,
+    MEMORY_CLEANUP_INTERVAL: 180_000,
+  }
+}
+
+/** Every event, with every member of its argument. A new event has to be added here. */
+export const everyListener: { [E in keyof ServiceEvents]: ServiceEvents[E] } = {
+  connection: ({ connectionId, userId, remoteAddress }) => void (connectionId + userId + remoteAddress),
+  disconnection: ({ connectionId, userId, code, reason }) => void (connectionId + userId + code.toFixed() + reason),
+  subscription: ({ connectionId, userId, billId, subscribed }) => void [connectionId + userId, billId.toFixed(), subscribed === true],
+  slowConsumer: ({ connectionId, userId, pendingBytes, action }) => void [connectionId + userId, pendingBytes.toFixed(), action === 'drop-newest'],
+  degradation: ({ level, previous, pressure }) => void [level === 'severe', previous === 'normal', pressure.toFixed()],
+  memoryLeak: ({ severity, recommendations, analysis }) =>
+    void [severity === 'low', recommendations.join(' '), analysis.growthRate.toFixed(), analysis.retainedIncrease.toFixed()],
+  health: ({ status, isHealthy, warnings }) => void [status === 'unhealthy', isHealthy === false, warnings.join(' ')],
+  stateChange: ({ state }) => void (state === 'stopping'),
+  error: (error) => void [error.code.toUpperCase(), error.message, error.stack],
+}
+
+export function listening(service: WebSocketService): void {
+  const same: WebSocketService = service
+    .on('connection', everyListener.connection)
+    .on('disconnection', everyListener.disconnection)
+    .on('subscription', everyListener.subscription)
+    .on('slowConsumer', everyListener.slowConsumer)
+    .on('degradation', everyListener.degradation)
+    .on('memoryLeak', everyListener.memoryLeak)
+    .on('health', everyListener.health)
+    .once('stateChange', everyListener.stateChange)
+    .off('error', everyListener.error)
+  void same
+  for (const event of Object.keys(everyListener) as (keyof ServiceEvents)[]) service.once(event, () => {})
+}
+
+export async function additions(): Promise<void> {
+  const service = new WebSocketService(everyOption)
+  service.initialize(secureServer)
+  service.configure({ jwtSecret: 'another' })
+  service.reportMemoryPressure({ pressure: 0.9, threshold: 0.85 })
+  const leak: MemoryLeakData = { severity: 'high', recommendations: [], analysis: { growthRate: 5, retainedIncrease: 1e8 } }
+  service.reportMemoryLeak(leak)
+  switch (service.state) {
+    case 'stopped':
+    case 'stopping':
+      return
+    case 'running':
+      await service.shutdown()
+  }
+  // Every state is named above.
+  same<WebSocketService['state'], 'stopped' | 'running' | 'stopping'>()
+}
+
+export function settings({ runtimeConfig }: WebSocketService): number {
+  const config: RuntimeConfig = runtimeConfig
+  config.set('MESSAGE_BATCH_DELAY', config.get('MESSAGE_BATCH_SIZE'))
+  config.reset()
+  same<Parameters<RuntimeConfig['get']>[0], keyof RuntimeConfigValues>()
+  same<ReturnType<RuntimeConfig['toObject']>, RuntimeConfigValues>()
+  same<typeof BASE_CONFIG, Readonly<BaseConfig>>()
+  return config.toObject().DEDUPE_WINDOW + BASE_CONFIG.SHUTDOWN_GRACE_PERIOD
+}
 
 export async function ownPort(service: WebSocketService): Promise<string> {
+  const options: ListenOptions = { port: 0 }
+  await service.listen(options)
   const address: ListenAddress = await service.listen({ port: 0, host: 'localhost', tls: { cert: Buffer.from(''), key: '' } })
   return `${address.host}:${address.port}`
 }
+
+export function monitoring(service: WebSocketService): void {
+  const text: string = service.metricsText()
+  const { shards, slowestConsumers, largestTopics, degradationLevel } = service.inspect()
+  const numbers: number[] = service.inspect({ top: 3 }).shards.map(({ id }) => id)
+  for (const shard of shards) numbers.push(shard.id, shard.connections, shard.topics, shard.queuedOperations, shard.pendingBytes)
+  for (const topic of largestTopics) numbers.push(topic.billId, topic.subscribers)
+  for (const consumer of slowestConsumers) numbers.push(consumer.pendingBytes, consumer.dropped, consumer.connectionId.length, consumer.userId.length)
+  for (const second of service.getMetrics().history) {
+    numbers.push(second.timestamp, second.connections, second.messagesPerSecond, second.deliveriesPerSecond)
+    numbers.push(second.averageLatency, second.pendingBytes, second.residentBytes, second.memoryPressure)
+  }
+  const { memoryPressure } = service.getHealthStatus()
+  if (memoryPressure !== undefined) numbers.push(memoryPressure.ratio)
+  void [text, numbers, degradationLevel]
+
+  same<DegradationLevel, 'normal' | 'light' | 'moderate' | 'severe' | 'critical'>()
+  same<HealthStatus['degradationLevel'], DegradationLevel>()
+  same<Inspection['degradationLevel'], DegradationLevel>()
+  same<HealthStatus['status'], 'healthy' | 'degraded' | 'unhealthy'>()
+  same<MemoryPressure['source'], 'container' | 'heap' | 'machine' | 'report'>()
+  same<Parameters<ServiceEvents['health']>[0], ReturnType<WebSocketService['getHealthStatus']>>()
+  same<ReturnType<WebSocketService['getMetrics']>, ServiceMetrics>()
+  same<ReturnType<WebSocketService['getStats']>, ServiceStats>()
+  same<ReturnType<WebSocketService['inspect']>, Inspection>()
+  same<ReturnType<WebSocketService['forceMemoryAnalysis']>, MemoryAnalysis>()
+}
+
+/** Types that an application names in its own signatures. */
+export function published(update: BillUpdate, notification: UserNotification, message: BroadcastMessage, logger: Logger): void {
+  const type: UpdateType = 'amendment'
+  webSocketService.broadcastBillUpdate(1, { ...update, type, timestamp: '2026-01-01T00:00:00Z' })
+  webSocketService.broadcastBillUpdate(1, { ...update, type: 'a type of its own', timestamp: Date.now() })
+  webSocketService.sendUserNotification('7', notification)
+  webSocketService.broadcastToAll(message)
+  logger.info?.('published')
+}
+
+/** Every public member of the service. A new one has to be added here, and used above. */
+export const everyMember: Record<keyof WebSocketService, true> = {
+  initialize: true, listen: true, shutdown: true, cleanup: true, configure: true, runtimeConfig: true, state: true,
+  broadcastBillUpdate: true, sendUserNotification: true, broadcastToAll: true,
+  getStats: true, getHealthStatus: true, getMetrics: true, forceMemoryAnalysis: true, metricsText: true, inspect: true,
+  getUserSubscriptions: true, isUserConnected: true, getConnectionCount: true, getAllConnectedUsers: true, getBillSubscribers: true,
+  reportMemoryPressure: true, reportMemoryLeak: true, on: true, once: true, off: true,
+}
+
+// ── Mistakes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export function mistakes(service: WebSocketService): void {
   // @ts-expect-error a bill is named by a number
@@ -151,6 +308,22 @@ export function mistakes(service: WebSocketService): void {
   BASE_CONFIG.MAX_PAYLOAD = 1
   // @ts-expect-error the state is read-only
   service.state = 'running'
+  // @ts-expect-error a listener gets what its event has
+  service.on('connection', ({ code }) => void code)
+  // @ts-expect-error there is no such transport
+  new WebSocketService({ transport: 'tcp' })
+  // @ts-expect-error preferences are loaded and saved
+  new WebSocketService({ preferences: { load: () => ({}) } })
+  // @ts-expect-error there is no such severity
+  service.reportMemoryLeak({ severity: 'fatal', recommendations: [], analysis: { growthRate: 1, retainedIncrease: 1 } })
+  // @ts-expect-error a pressure is relative to a threshold
+  service.reportMemoryPressure({ pressure: 0.9 })
+  // @ts-expect-error there is no such setting
+  service.runtimeConfig.set('MAX_PAYLOAD', 1)
+  // @ts-expect-error the configuration is the service's own
+  service.runtimeConfig = undefined
+  // @ts-expect-error may be absent
+  void service.getHealthStatus().memoryPressure.ratio
   // @ts-expect-error a port is a number
   void service.listen({ port: '8080' })
   // @ts-expect-error a server is attached to, not a port

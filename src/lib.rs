@@ -5,8 +5,8 @@
 //!  ┌───────────────────────────┐        ┌───────────────────────────────────────────────┐
 //!  │ http.Server ──'upgrade'──►│ fd     │ Shard: owns its connections, its topic index,  │
 //!  │ WebSocketService          ├───────►│ their outboxes, its inflater and deflaters,    │
-//!  │  publish → JSON once ─────┤Command │ one 64 KiB read buffer. No lock from socket    │
-//!  │  getters ← shared tables  │        │ read to socket write.                          │
+//!  │  publish → JSON once ─────┤Command │ one 64 KiB read buffer, one reactor. No lock   │
+//!  │  getters ← shared tables  │        │ from socket read to socket write.              │
 //!  │  hooks, events, logger ◄──┼────────┤                                                │
 //!  └───────────────────────────┘ batched└───────────────────────────────────────────────┘
 //! ```
@@ -17,14 +17,17 @@
 //! 1. A shard's connections, topic index and outboxes are touched by its thread alone.
 //! 2. `transport` knows no users and no topics; `memory` and `monitoring` know no sockets; only `binding` knows napi.
 //! 3. Bookkeeping is never dropped. Payloads may be, by a named policy, and then are counted.
-//! 4. Every queue is bounded, and the bound is in the queue itself.
+//! 4. Every queue of payloads is bounded, and the bound is in the queue itself.
 //! 5. Peer input never panics, never aborts the host, never costs memory beyond the connection's limits.
 //! 6. Whatever a peer sent after its handshake is processed, also what came in the same packet.
 //! 7. A publish accepted before `shutdown()` is written before the close frame.
 //! 8. After a connection has gone nothing of it is left.
 //! 9. No token, secret or payload in a log line, an error message or a metric.
 //!
-//! Reading order: [`types`], [`error`], [`transport`], [`core`], and then `binding`, which only converts.
+//! A panic ends what was being done, never the process: one connection, one publish, or one shard that is replaced.
+//!
+//! Reading order: [`types`], [`error`], [`config`], [`transport`], [`core`], [`memory`], [`monitoring`], and then `binding`,
+//! which only converts. `ARCHITECTURE.md` says why things are as they are, and how to add to them.
 
 pub mod config;
 pub mod core;
