@@ -102,6 +102,21 @@ async fn a_panic_while_a_message_is_handled_costs_its_connection_only() {
 }
 
 #[tokio::test]
+async fn a_panic_while_a_hook_is_dealt_with_costs_its_reply_only() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Tripwire("preferences were not loaded")));
+    let service =
+        Service::logging(TestHost::without_preferences(), dispatch, |options| options.has_preferences = true).await;
+    let mut client = service.join("ann").await;
+    // More than may be under way for one connection: each has to be counted as settled.
+    for _ in 0..20 {
+        client.send(&text(r#"{"type":"get_preferences"}"#)).await;
+    }
+    everything_works(&service, &mut client).await;
+    ends_as_ever(service, client).await;
+}
+
+#[tokio::test]
 async fn a_panic_while_a_shard_says_goodbye_does_not_keep_it_from_ending() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let service = with_tripwire("closing").await;

@@ -28,7 +28,6 @@ const HEADERS: [&str; 11] = [
     "sec-websocket-version",
     "upgrade",
     "x-forwarded-for",
-    "x-forwarded-proto",
 ];
 
 /// Our listener on one server, until it is detached.

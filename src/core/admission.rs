@@ -14,6 +14,7 @@ use tracing::{debug, info};
 use crate::core::authenticator::Identity;
 use crate::core::connection::{Connection, Member, State};
 use crate::core::connection_manager::{self, ConnectionRef, Reservation};
+use crate::core::dialogue::HookUnderWay;
 use crate::core::host::{Event, EventKind, HookFault};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
@@ -145,14 +146,18 @@ impl Shard {
     }
 
     /// Handles an `auth` message: lets an anonymous connection in, or renews the claims of a known one.
-    pub(super) async fn authenticate_message(self: Rc<Self>, connection: Rc<Connection>, token: String) {
+    pub(super) async fn authenticate_message(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        token: String,
+        under_way: HookUnderWay,
+    ) {
         let renewing = connection.user();
         let outcome = match &renewing {
             Some(user) => self.renew(user.as_str(), &token).await,
             None => self.authenticate(&token).await.map(|(reservation, identity)| (Some(reservation), identity)),
         };
-        connection.hook_settled();
-        self.rouse(&connection);
+        drop(under_way);
         if !connection.is_listening() {
             return;
         }

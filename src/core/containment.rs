@@ -1,10 +1,13 @@
 //! Where panics stop. One ends what was being done (a call of the host, a command, a publish), never a shard's thread.
 //!
-//! Used on shards' threads and by publishers. A connection's own boundary is in `connection`.
+//! Used on shards' threads and by publishers. A connection's own boundary is in `turn`.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -33,6 +36,12 @@ pub(super) fn contain<T>(doing: &'static str, action: impl FnOnce() -> T) -> Opt
         error!(doing, "carried on after a panic");
     }
     result.ok()
+}
+
+/// The same for a task of a shard. What it holds is dropped where it panicked.
+pub(super) async fn contained(doing: &'static str, task: impl Future<Output = ()>) {
+    let mut task = pin!(task);
+    poll_fn(|cx| contain(doing, || task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))).await;
 }
 
 /// A host whose panics are its own affair: an event is lost, a hook counts as unanswered.

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tracing::debug;
 
 use crate::core::connection::{Connection, State};
+use crate::core::containment::contained;
 use crate::core::host::{Event, EventKind};
 use crate::core::message_handler::{self, Action, Context, Reply};
 use crate::core::outgoing;
@@ -114,8 +115,11 @@ impl Shard {
             Action::Subscribe(bills) => self.subscribe(connection, &bills),
             Action::Unsubscribe(bills) => self.unsubscribe(connection, &bills),
             Action::Authenticate { token } => {
-                connection.hook_started();
-                tokio::task::spawn_local(self.clone().authenticate_message(connection.clone(), token));
+                let under_way = HookUnderWay::new(self, connection);
+                let (shard, connection) = (self.clone(), connection.clone());
+                tokio::task::spawn_local(contained("an auth message", async move {
+                    shard.authenticate_message(connection, token, under_way).await;
+                }));
             }
             Action::LoadPreferences => self.load_preferences(connection),
             Action::SavePreferences(preferences) => self.save_preferences(connection, preferences),
@@ -216,16 +220,35 @@ impl Shard {
         connection: &Rc<Connection>,
         reply: impl AsyncFnOnce(Rc<Self>) -> Vec<u8> + 'static,
     ) {
-        connection.hook_started();
+        let under_way = HookUnderWay::new(self, connection);
         let (shard, connection) = (self.clone(), connection.clone());
-        tokio::task::spawn_local(async move {
+        tokio::task::spawn_local(contained("a hook", async move {
             let reply = reply(shard.clone()).await;
-            connection.hook_settled();
-            shard.rouse(&connection);
+            drop(under_way);
             if connection.is_open() {
                 shard.reply(&connection, Prepared::text(reply), Priority::Normal);
                 shard.flush_staged();
             }
-        });
+        }));
+    }
+}
+
+/// Counts a hook under way for its connection, however that ends.
+pub(super) struct HookUnderWay {
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+}
+
+impl HookUnderWay {
+    fn new(shard: &Rc<Shard>, connection: &Rc<Connection>) -> Self {
+        connection.hook_started();
+        Self { shard: shard.clone(), connection: connection.clone() }
+    }
+}
+
+impl Drop for HookUnderWay {
+    fn drop(&mut self) {
+        self.connection.hook_settled();
+        self.shard.rouse(&self.connection);
     }
 }

@@ -75,12 +75,17 @@ impl Shard {
         };
         match self.make_room(connection, size) {
             Room::Exhausted => return false,
-            Room::Refused => {
-                self.note_slow(connection, DropReason::SlowConsumerNewest, 1);
+            Room::Refused { dropped } => {
+                self.counters.dropped(DropReason::SlowConsumerOldest, dropped);
+                self.counters.dropped(DropReason::SlowConsumerNewest, 1);
+                self.tell_first_drop(connection, dropped + 1);
                 return true;
             }
             Room::Fits { dropped: 0 } => {}
-            Room::Fits { dropped } => self.note_slow(connection, DropReason::SlowConsumerOldest, dropped),
+            Room::Fits { dropped } => {
+                self.counters.dropped(DropReason::SlowConsumerOldest, dropped);
+                self.tell_first_drop(connection, dropped);
+            }
         }
         self.counters.tally.traffic.add(Traffic::Deliveries, 1);
         if !is_batched {
@@ -186,10 +191,9 @@ impl Shard {
         self.close(connection, CloseReason::SlowConsumer);
     }
 
-    /// Counts messages that the policy has dropped, and tells of it.
-    fn note_slow(&self, connection: &Rc<Connection>, reason: DropReason, dropped: u32) {
-        self.counters.dropped(reason, dropped);
-        // Told at the first drop of a row, not at each: a stuck peer must not flood the application.
+    /// Tells that the policy has dropped so many messages, if they are the connection's first: a stuck peer must not flood
+    /// the application.
+    fn tell_first_drop(&self, connection: &Rc<Connection>, dropped: u32) {
         if connection.outbox.borrow().dropped() == dropped {
             self.tell_slow(connection, self.shared.options.backpressure.policy);
         }

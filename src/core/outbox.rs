@@ -44,8 +44,8 @@ pub struct Backpressure {
 pub enum Room {
     /// It fits, after `dropped` older messages were discarded.
     Fits { dropped: u32 },
-    /// It is the one to be dropped.
-    Refused,
+    /// It is the one to be dropped, after `dropped` older ones that made too little room.
+    Refused { dropped: u32 },
     /// The connection has to go.
     Exhausted,
 }
@@ -69,16 +69,23 @@ impl Outbox {
             SlowConsumerPolicy::Close => Room::Exhausted,
             SlowConsumerPolicy::DropNewest => {
                 self.dropped += 1;
-                Room::Refused
+                Room::Refused { dropped: 0 }
             }
             SlowConsumerPolicy::DropOldest => {
+                let kept = self.begun_bytes();
+                if kept > 0 && kept + incoming > limit.max_bytes {
+                    // Nothing is thrown away for a message that would not fit all the same.
+                    self.dropped += 1;
+                    return Room::Refused { dropped: 0 };
+                }
                 let dropped = self.drop_oldest(incoming, limit.max_bytes);
                 self.dropped += dropped;
                 if self.bytes + incoming <= limit.max_bytes || self.bytes == 0 {
                     Room::Fits { dropped }
                 } else {
+                    // Control frames are in the way.
                     self.dropped += 1;
-                    Room::Refused
+                    Room::Refused { dropped }
                 }
             }
         }
@@ -203,6 +210,14 @@ impl Outbox {
             self.frames.pop_front();
         }
         self.written = left;
+    }
+
+    /// Unwritten bytes of a frame that has begun.
+    fn begun_bytes(&self) -> usize {
+        match self.frames.front() {
+            Some(frame) if self.written > 0 => frame.len() - self.written,
+            _ => 0,
+        }
     }
 
     fn drop_oldest(&mut self, incoming: usize, max_bytes: usize) -> u32 {
@@ -335,7 +350,7 @@ mod tests {
         let limit = Backpressure { policy: SlowConsumerPolicy::DropNewest, ..LIMIT };
         let mut outbox = Outbox::default();
         queue(&mut outbox, message(90));
-        assert_eq!(outbox.make_room(20, limit), Room::Refused);
+        assert_eq!(outbox.make_room(20, limit), Room::Refused { dropped: 0 });
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(outbox.bytes(), 92);
     }
@@ -373,8 +388,27 @@ mod tests {
         let mut wire = Vec::new();
         queue(&mut outbox, message(80));
         flush_into(&mut outbox, &mut wire, 1);
-        assert_eq!(outbox.make_room(60, limit), Room::Refused);
+        assert_eq!(outbox.make_room(60, limit), Room::Refused { dropped: 0 });
         assert_eq!(outbox.dropped(), 3);
+    }
+
+    #[test]
+    fn drop_oldest_throws_nothing_away_for_a_message_that_would_not_fit_all_the_same() {
+        let limit = Backpressure { policy: SlowConsumerPolicy::DropOldest, ..LIMIT };
+        let mut outbox = Outbox::default();
+        queue(&mut outbox, message(28));
+        flush_into(&mut outbox, &mut Vec::new(), 10);
+        queue(&mut outbox, message(30));
+        let before = outbox.bytes();
+        assert_eq!(outbox.make_room(90, limit), Room::Refused { dropped: 0 });
+        assert_eq!((outbox.bytes(), outbox.dropped()), (before, 1));
+
+        // What is thrown away in vain, since only control frames are left, is told.
+        let mut outbox = Outbox::default();
+        queue(&mut outbox, Prepared::ping());
+        queue(&mut outbox, message(30));
+        assert_eq!(outbox.make_room(99, limit), Room::Refused { dropped: 1 });
+        assert_eq!(outbox.dropped(), 2);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use waiting::Waiting;
 use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
-use crate::core::containment::contain;
+use crate::core::containment::{contain, contained};
 use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
@@ -285,14 +285,14 @@ impl Shard {
             #[cfg(test)]
             Command::Break => self.is_to_break.set(true),
             Command::Accept(arrival) => {
-                tokio::task::spawn_local(self.clone().admit(*arrival));
+                tokio::task::spawn_local(contained("a handshake", self.clone().admit(*arrival)));
             }
             Command::Announce(message) => self.send_to_all(&message),
             Command::ClearBuffers => self.clear_buffers(),
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
             Command::Reconfigure(values) => self.reconfigure(values),
             Command::Receive(newcomer) => {
-                tokio::task::spawn_local(self.clone().receive(newcomer));
+                tokio::task::spawn_local(contained("a request", self.clone().receive(newcomer)));
             }
             Command::Tidy { depth, report } => {
                 // Whoever asked may have stopped waiting.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use carillon::core::host::{Answer, Event, EventKind, Host};
+use carillon::core::host::{Answer, Event, EventKind, HookFault, Host};
 use carillon::types::UserId;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
@@ -20,11 +20,17 @@ pub struct TestHost {
     lookup: Option<Box<Lookup>>,
     listener: Option<Box<Listener>>,
     is_deaf: bool,
+    fails_to_load: bool,
 }
 
 impl TestHost {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Fails to load preferences.
+    pub fn without_preferences() -> Self {
+        Self { fails_to_load: true, ..Self::default() }
     }
 
     /// Listens to nothing.
@@ -102,7 +108,8 @@ impl Host for TestHost {
     }
 
     fn load_preferences(&self, _: &UserId, answer: Answer<Value>) {
-        let _ = answer.send(Ok(Value::Null));
+        let failed = self.fails_to_load.then(|| HookFault::Failed("as the test wants it".into()));
+        let _ = answer.send(failed.map_or(Ok(Value::Null), Err));
     }
 
     fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, answer: Answer<()>) {

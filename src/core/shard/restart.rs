@@ -3,6 +3,7 @@
 //!
 //! Runs on the shard's thread.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -23,7 +24,10 @@ use crate::transport::socket::reactor::{Reactor, Registry};
 /// A fault that comes back at once must not keep a core busy with restarts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the tasks of a broken shard may take to write its last words.
+/// With the pause between them, how long a restart is tried for: ten seconds.
+const TRIES: u32 = 100;
+
+/// How long the connections of a broken shard may take to write its last words.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Runs a shard until it ends as it should, a new one after each that breaks.
@@ -35,12 +39,9 @@ pub(super) fn keep_running(
     operations: &OperationQueue,
 ) {
     let _context = runtime.enter();
-    let mut next = Ok(first);
+    let mut next = first;
     loop {
-        let (mut reactor, registry) = match next {
-            Ok(parts) => parts,
-            Err(failure) => return error!(%failure, "a shard could not be restarted"),
-        };
+        let (mut reactor, registry) = next;
         let shard = Rc::new(make(registry));
         let tasks = LocalSet::new();
         let turns = shard.clone().run(&mut inbox, operations, &mut reactor);
@@ -62,9 +63,27 @@ pub(super) fn keep_running(
         if was_draining {
             return;
         }
-        std::thread::sleep(PAUSE);
-        next = Reactor::new();
+        next = match anew() {
+            Ok(parts) => parts,
+            Err(failure) => {
+                let message = format!("shard {} could not be restarted: {failure}", shard.id.0);
+                error!("{message}");
+                return shard.shared.host.emit(Event::Error(Error::new(ErrorKind::Internal, message)));
+            }
+        };
     }
+}
+
+/// After a pause. What the system is short of, it may have again in a while: descriptors of the connections that went.
+fn anew() -> io::Result<(Reactor, Registry)> {
+    std::thread::sleep(PAUSE);
+    for _ in 1..TRIES {
+        if let Ok(parts) = Reactor::new() {
+            return Ok(parts);
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Reactor::new()
 }
 
 impl Shard {
