@@ -17,7 +17,7 @@ use crate::transport::Source;
 use crate::transport::handshake::{self, Rejection, RequestHead};
 
 /// The headers a handshake looks at. The others stay with Node.
-const HEADERS: [&str; 11] = [
+const HEADERS: [&str; 10] = [
     "authorization",
     "connection",
     "host",
