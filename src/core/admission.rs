@@ -145,12 +145,19 @@ impl Shard {
     }
 
     /// Handles an `auth` message: lets an anonymous connection in, or renews the claims of a known one.
-    pub(super) async fn authenticate_message(self: Rc<Self>, connection: Rc<Connection>, token: String) {
-        let renewing = connection.user();
+    pub(super) async fn authenticate_message(
+        self: Rc<Self>,
+        key: ConnectionKey,
+        number: ConnectionNumber,
+        token: String,
+    ) {
+        // Not held while a hook is awaited: the socket lives as long as its connection.
+        let Some(renewing) = self.connection_numbered(key, number).map(|connection| connection.user()) else { return };
         let outcome = match &renewing {
             Some(user) => self.renew(user.as_str(), &token).await,
             None => self.authenticate(&token).await.map(|(reservation, identity)| (Some(reservation), identity)),
         };
+        let Some(connection) = self.connection_numbered(key, number) else { return };
         connection.hook_settled();
         self.rouse(&connection);
         if !connection.is_listening() {

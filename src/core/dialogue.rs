@@ -115,7 +115,8 @@ impl Shard {
             Action::Unsubscribe(bills) => self.unsubscribe(connection, &bills),
             Action::Authenticate { token } => {
                 connection.hook_started();
-                tokio::task::spawn_local(self.clone().authenticate_message(connection.clone(), token));
+                let (key, number) = (connection.key, connection.number);
+                tokio::task::spawn_local(self.clone().authenticate_message(key, number, token));
             }
             Action::LoadPreferences => self.load_preferences(connection),
             Action::SavePreferences(preferences) => self.save_preferences(connection, preferences),
@@ -217,9 +218,11 @@ impl Shard {
         reply: impl AsyncFnOnce(Rc<Self>) -> Vec<u8> + 'static,
     ) {
         connection.hook_started();
-        let (shard, connection) = (self.clone(), connection.clone());
+        // The connection is not held meanwhile: its socket lives no longer than its place in the table.
+        let (shard, key, number) = (self.clone(), connection.key, connection.number);
         tokio::task::spawn_local(async move {
             let reply = reply(shard.clone()).await;
+            let Some(connection) = shard.connection_numbered(key, number) else { return };
             connection.hook_settled();
             shard.rouse(&connection);
             if connection.is_open() {

@@ -20,6 +20,8 @@ pub struct TestHost {
     lookup: Option<Box<Lookup>>,
     listener: Option<Box<Listener>>,
     is_deaf: bool,
+    /// Who waits for preferences, if nobody is answered.
+    unanswered: Option<Mutex<Vec<Answer<Value>>>>,
 }
 
 impl TestHost {
@@ -39,6 +41,16 @@ impl TestHost {
     /// Calls `listener` on the shard's thread, before the event is recorded.
     pub fn listening(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         Self { listener: Some(Box::new(listener)), ..Self::default() }
+    }
+
+    /// Never answers who asks for preferences.
+    pub fn without_preferences() -> Self {
+        Self { unanswered: Some(Mutex::default()), ..Self::default() }
+    }
+
+    /// How many wait for preferences that do not come.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.as_ref().map_or(0, |waiting| waiting.lock().unwrap().len())
     }
 
     pub fn answers_look_ups(&self) -> bool {
@@ -102,7 +114,12 @@ impl Host for TestHost {
     }
 
     fn load_preferences(&self, _: &UserId, answer: Answer<Value>) {
-        let _ = answer.send(Ok(Value::Null));
+        match &self.unanswered {
+            Some(waiting) => waiting.lock().unwrap().push(answer),
+            None => {
+                let _ = answer.send(Ok(Value::Null));
+            }
+        }
     }
 
     fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, answer: Answer<()>) {
