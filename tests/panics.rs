@@ -106,7 +106,7 @@ async fn a_panic_while_a_hook_is_dealt_with_costs_its_reply_only() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Tripwire("preferences were not loaded")));
     let service =
-        Service::logging(TestHost::without_preferences(), dispatch, |options| options.has_preferences = true).await;
+        Service::logging(TestHost::failing_to_load(), dispatch, |options| options.has_preferences = true).await;
     let mut client = service.join("ann").await;
     // More than may be under way for one connection: each has to be counted as settled.
     for _ in 0..20 {

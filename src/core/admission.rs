@@ -146,17 +146,13 @@ impl Shard {
     }
 
     /// Handles an `auth` message: lets an anonymous connection in, or renews the claims of a known one.
-    pub(super) async fn authenticate_message(
-        self: Rc<Self>,
-        connection: Rc<Connection>,
-        token: String,
-        under_way: HookUnderWay,
-    ) {
-        let renewing = connection.user();
+    pub(super) async fn authenticate_message(self: Rc<Self>, token: String, under_way: HookUnderWay) {
+        let Some(renewing) = under_way.connection().map(|connection| connection.user()) else { return };
         let outcome = match &renewing {
             Some(user) => self.renew(user.as_str(), &token).await,
             None => self.authenticate(&token).await.map(|(reservation, identity)| (Some(reservation), identity)),
         };
+        let Some(connection) = under_way.connection() else { return };
         drop(under_way);
         if !connection.is_listening() {
             return;

@@ -22,7 +22,7 @@ use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Hook, Traffic};
 use crate::transport::assembler::Message;
 use crate::transport::prepared::Prepared;
-use crate::types::{BillId, Priority};
+use crate::types::{BillId, ConnectionKey, ConnectionNumber, Priority};
 
 impl Shard {
     /// One message from a peer that is listened to.
@@ -116,10 +116,8 @@ impl Shard {
             Action::Unsubscribe(bills) => self.unsubscribe(connection, &bills),
             Action::Authenticate { token } => {
                 let under_way = HookUnderWay::new(self, connection);
-                let (shard, connection) = (self.clone(), connection.clone());
-                tokio::task::spawn_local(contained("an auth message", async move {
-                    shard.authenticate_message(connection, token, under_way).await;
-                }));
+                let authenticated = self.clone().authenticate_message(token, under_way);
+                tokio::task::spawn_local(contained("an auth message", authenticated));
             }
             Action::LoadPreferences => self.load_preferences(connection),
             Action::SavePreferences(preferences) => self.save_preferences(connection, preferences),
@@ -221,9 +219,10 @@ impl Shard {
         reply: impl AsyncFnOnce(Rc<Self>) -> Vec<u8> + 'static,
     ) {
         let under_way = HookUnderWay::new(self, connection);
-        let (shard, connection) = (self.clone(), connection.clone());
+        let shard = self.clone();
         tokio::task::spawn_local(contained("a hook", async move {
             let reply = reply(shard.clone()).await;
+            let Some(connection) = under_way.connection() else { return };
             drop(under_way);
             if connection.is_open() {
                 shard.reply(&connection, Prepared::text(reply), Priority::Normal);
@@ -233,22 +232,31 @@ impl Shard {
     }
 }
 
-/// Counts a hook under way for its connection, however that ends.
+/// Counts a hook under way for its connection, however that ends. Does not hold the connection meanwhile: its socket lives no
+/// longer than its place in the table.
 pub(super) struct HookUnderWay {
     shard: Rc<Shard>,
-    connection: Rc<Connection>,
+    key: ConnectionKey,
+    number: ConnectionNumber,
 }
 
 impl HookUnderWay {
-    fn new(shard: &Rc<Shard>, connection: &Rc<Connection>) -> Self {
+    fn new(shard: &Rc<Shard>, connection: &Connection) -> Self {
         connection.hook_started();
-        Self { shard: shard.clone(), connection: connection.clone() }
+        Self { shard: shard.clone(), key: connection.key, number: connection.number }
+    }
+
+    /// Whose hook it is, unless that has gone.
+    pub fn connection(&self) -> Option<Rc<Connection>> {
+        self.shard.connection_numbered(self.key, self.number)
     }
 }
 
 impl Drop for HookUnderWay {
     fn drop(&mut self) {
-        self.connection.hook_settled();
-        self.shard.rouse(&self.connection);
+        if let Some(connection) = self.connection() {
+            connection.hook_settled();
+            self.shard.rouse(&connection);
+        }
     }
 }

@@ -21,6 +21,8 @@ pub struct TestHost {
     listener: Option<Box<Listener>>,
     is_deaf: bool,
     fails_to_load: bool,
+    /// Who waits for preferences, if nobody is answered.
+    unanswered: Option<Mutex<Vec<Answer<Value>>>>,
 }
 
 impl TestHost {
@@ -29,7 +31,7 @@ impl TestHost {
     }
 
     /// Fails to load preferences.
-    pub fn without_preferences() -> Self {
+    pub fn failing_to_load() -> Self {
         Self { fails_to_load: true, ..Self::default() }
     }
 
@@ -45,6 +47,16 @@ impl TestHost {
     /// Calls `listener` on the shard's thread, before the event is recorded.
     pub fn listening(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         Self { listener: Some(Box::new(listener)), ..Self::default() }
+    }
+
+    /// Never answers who asks for preferences.
+    pub fn without_preferences() -> Self {
+        Self { unanswered: Some(Mutex::default()), ..Self::default() }
+    }
+
+    /// How many wait for preferences that do not come.
+    pub fn unanswered(&self) -> usize {
+        self.unanswered.as_ref().map_or(0, |waiting| waiting.lock().unwrap().len())
     }
 
     pub fn answers_look_ups(&self) -> bool {
@@ -108,8 +120,13 @@ impl Host for TestHost {
     }
 
     fn load_preferences(&self, _: &UserId, answer: Answer<Value>) {
-        let failed = self.fails_to_load.then(|| HookFault::Failed("as the test wants it".into()));
-        let _ = answer.send(failed.map_or(Ok(Value::Null), Err));
+        match &self.unanswered {
+            Some(waiting) => waiting.lock().unwrap().push(answer),
+            None => {
+                let failed = self.fails_to_load.then(|| HookFault::Failed("as the test wants it".into()));
+                let _ = answer.send(failed.map_or(Ok(Value::Null), Err));
+            }
+        }
     }
 
     fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, answer: Answer<()>) {
