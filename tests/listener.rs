@@ -13,10 +13,14 @@ use carillon::transport::tls::{TlsFault, server_config};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
+use socket2::{Domain, SockRef, Type};
 use support::client::{request_of, text};
 use support::{Client, PATIENCE, Service, TestHost};
 
 const MEBIBYTE: usize = 1024 * 1024;
+
+/// A peer that waits for so many hooks is not read from.
+const HOOKS_AT_ONCE: usize = 8;
 
 /// A service with an own port of two shards, plain or not.
 async fn open(tls: Option<Arc<rustls::ServerConfig>>) -> (Service, SocketAddr) {
@@ -162,7 +166,10 @@ fn identity() -> Identity {
 type Encrypted = StreamOwned<ClientConnection, TcpStream>;
 
 fn connect_encrypted(address: SocketAddr, identity: &Identity) -> Encrypted {
-    let stream = TcpStream::connect(address).unwrap();
+    encrypted(TcpStream::connect(address).unwrap(), identity)
+}
+
+fn encrypted(stream: TcpStream, identity: &Identity) -> Encrypted {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(identity.client.clone(), name).unwrap(), stream)
@@ -212,6 +219,39 @@ async fn tls_carries_messages_larger_than_any_buffer() {
     .await
     .unwrap();
     service.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_encrypted_is_sent_to_a_peer_that_is_not_read_from() {
+    let identity = identity();
+    let config = server_config(identity.certificate.as_bytes(), identity.key.as_bytes()).unwrap();
+    let service = Service::with(TestHost::without_preferences(), |options| {
+        options.has_preferences = true;
+        options.lookup_timeout = 10 * PATIENCE;
+        // Whatever else is written would send the rest along.
+        options.base.heartbeat_interval = 10 * PATIENCE;
+    })
+    .await;
+    let port = listener::bind(Some("127.0.0.1"), 0).unwrap();
+    // The session takes more than the system does.
+    SockRef::from(&port).set_send_buffer_size(4096).unwrap();
+    let address = port.local_addr().unwrap();
+    service.core.listen(port, Some(config)).unwrap();
+    let (core, host) = (service.core.clone(), service.host.clone());
+    let client = tokio::task::spawn_blocking(move || {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        let mut client = encrypted(socket.into(), &identity);
+        client.write_all(&request_of("ann", "")).unwrap();
+        read_until(&mut client, b"\r\n\r\n");
+        client.write_all(&text(r#"{"type":"get_preferences"}"#).repeat(HOOKS_AT_ONCE)).unwrap();
+        client
+    });
+    let mut client = client.await.unwrap();
+    support::eventually(|| host.unanswered() == HOOKS_AT_ONCE).await;
+    core.broadcast_to_all(format!(r#"{{"type":"large","data":"{}","at":"the end"}}"#, "@".repeat(60_000)));
+    tokio::task::spawn_blocking(move || read_until(&mut client, br#""at":"the end"}"#)).await.unwrap();
 }
 
 #[tokio::test]

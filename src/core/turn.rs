@@ -137,7 +137,11 @@ impl Shard {
             }
             let level = self.shared.level.get();
             if connection.is_paused(level) {
-                return Poll::Pending;
+                // Bytes a session has encrypted, but the socket has not taken, would otherwise leave with the next read.
+                return match connection.transport.poll_writable(cx) {
+                    Poll::Ready(Err(failure)) => Poll::Ready(lost(&failure)),
+                    _ => Poll::Pending,
+                };
             }
             let mut buffer = self.read_buffer.borrow_mut();
             match connection.transport.poll_read(cx, &mut buffer) {
