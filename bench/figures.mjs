@@ -17,6 +17,7 @@ export const FIGURES = {
   rssPerConnection: ['RSS per connection', 'B', 0],
   rssPerSubscription: ['RSS per subscription', 'B', 0],
   idleCpu: ['CPU while idle', 'ms/s', 2],
+  scrape: ['scrape', 'ms', 2],
   recovery: ['all back after', 's', 2],
   handshakes: ['handshakes', '/s', 0],
   closed: ['closed', '', 0],

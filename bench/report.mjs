@@ -1,6 +1,6 @@
 // Results for people: RESULTS.md with a table per scenario, and charts; results.json holds every value.
 
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { bars, curves } from './chart.mjs'
 import { FIGURES } from './figures.mjs'
@@ -74,6 +74,8 @@ function document(results, charts) {
     'nothing to do. README.md in this folder says what each server does.\n',
     ...charts.map((name) => `![${name.replace('.svg', '')}](${name})\n`),
     ...Object.values(results.scenarios).map(showScenario),
+    // What somebody has made of the figures of the last full run.
+    readFileSync(new URL('READING.md', import.meta.url), 'utf8'),
   ].join('\n')
 }
 

@@ -87,7 +87,7 @@ export const SCENARIOS = {
     servers: without('ws-naive', 'floor', 'floor-uring'),
     repetitions: 1,
     main: 'rssPerConnection',
-    columns: ['rssPerConnection', 'idleCpu'],
+    columns: ['rssPerConnection', 'idleCpu', 'scrape'],
     async run({ start, quick, spec }) {
       const lines = {}
       for (const deflate of spec.deflate ? [false, true] : [false]) {
@@ -101,14 +101,15 @@ export const SCENARIOS = {
           const cpu = bench.cpuMicros()
           const { seconds } = await bench.settle(quick ? 1000 : 8000)
           const idleCpu = (bench.cpuMicros() - cpu) / 1000 / seconds
-          await bench.usage()
-          return { idleCpu, rss: bench.rss() }
+          // How long metricsText() takes, of those who have it.
+          const { scrape } = await bench.usage()
+          return { idleCpu, scrape, rss: bench.rss() }
         }
         await bench.open(first, { deflate })
         const before = await rest()
         await bench.open(count, { deflate })
-        const { idleCpu, rss } = await rest()
-        lines[deflate ? 'deflate negotiated' : 'no deflate'] = { rssPerConnection: (rss - before.rss) / count, idleCpu }
+        const { idleCpu, scrape, rss } = await rest()
+        lines[deflate ? 'deflate negotiated' : 'no deflate'] = { rssPerConnection: (rss - before.rss) / count, idleCpu, scrape }
       }
       return lines
     },

@@ -28,6 +28,9 @@ serve(await listen(), {
     const { activeConnections, droppedMessages } = service.getStats()
     // In KB, as the original reported it.
     const pending = Number.parseFloat(service.forceMemoryAnalysis().performance.bufferMemory) * 1024
-    return { connections: activeConnections, dropped: droppedMessages, pending }
+    const before = performance.now()
+    service.metricsText()
+    const scrape = performance.now() - before
+    return { scrape, connections: activeConnections, dropped: droppedMessages, pending }
   },
 })
