@@ -44,7 +44,7 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
                 let size = answer.frame(encoding, 1024, &mut deflaters).len();
                 match outbox.make_room(size, limit) {
                     Room::Fits { .. } => outbox.queue(answer, encoding, &mut deflaters),
-                    Room::Refused => {}
+                    Room::Refused { .. } => {}
                     Room::Exhausted => is_over = true,
                 }
             }
