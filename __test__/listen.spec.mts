@@ -199,7 +199,7 @@ describe('listen()', () => {
 })
 
 describe('a process with an own port', () => {
-  it('that has no descriptor left says so once, and recovers', { skip: process.platform === 'win32' }, async (test) => {
+  it('that has no descriptor left says so once in a while, and recovers', { skip: process.platform === 'win32' }, async (test) => {
     const limited = ['-c', `ulimit -n 64 && exec '${process.execPath}' "$0" "$@"`]
     const child = new Child(test, 'scarce', [], limited, {}, '/bin/sh')
     const port = (await child.hear('listening'))['port'] as number

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{self, Runtime};
@@ -26,6 +26,9 @@ const BACKLOG: i32 = 511;
 
 /// How long to wait when the system has no more descriptors or memory for a connection.
 const SHORTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// At the limit shortages come and go with every connection: the log hears of one in this time.
+const SHORTAGE_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// A connection nothing has been read of.
 pub struct Newcomer {
@@ -139,6 +142,7 @@ impl<F: FnMut(Newcomer)> Acceptor<F> {
     async fn accept(&mut self, port: &tokio::net::TcpListener) {
         let (shortest, longest) = SHORTAGE_PAUSE;
         let mut shortage = None;
+        let mut told: Option<Instant> = None;
         // The semaphore is never closed.
         while let Ok(place) = self.places.clone().acquire_owned().await {
             match port.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
@@ -153,7 +157,8 @@ impl<F: FnMut(Newcomer)> Acceptor<F> {
                 }
                 Err(failure) if concerns_one_peer(&failure) => debug!(%failure, "a connection was lost"),
                 Err(failure) => {
-                    if shortage.is_none() {
+                    if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD_EVERY) {
+                        told = Some(Instant::now());
                         warn!(%failure, "no connection can be accepted for now");
                     }
                     let pause = shortage.map_or(shortest, |pause: Duration| (pause * 2).min(longest));
