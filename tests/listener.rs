@@ -76,6 +76,34 @@ async fn connections_are_admitted_and_dealt_out() {
 }
 
 #[tokio::test]
+async fn every_shard_gets_its_share() {
+    let service = Service::with(TestHost::new(), |options| options.threads = 4).await;
+    let port = listener::bind(Some("127.0.0.1"), 0).unwrap();
+    let address = port.local_addr().unwrap();
+    service.core.listen(port, None).unwrap();
+    let mut clients = Vec::new();
+    // That one of four gets none of a hundred happens once in a million million times.
+    for number in 0..100 {
+        clients.push(Client::join(address, &format!("user {number}"), "").await);
+    }
+    let shares = || service.core.inspect(0).shards.into_iter().map(|shard| shard.connections).collect::<Vec<_>>();
+    support::eventually(|| shares().iter().sum::<usize>() == clients.len()).await;
+    assert!(shares().iter().all(|share| *share > 0), "{:?}", shares());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_closed_port_refuses_at_once_who_comes() {
+    let (service, address) = open(None).await;
+    let mut client = Client::join(address, "ann", "").await;
+    service.core.shutdown(|| {});
+    let refused = TcpStream::connect(address).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    // Whoever is there is told, and has its time.
+    while client.json().await["type"] != "server_shutdown" {}
+}
+
+#[tokio::test]
 async fn other_requests_are_answered_as_http() {
     let (_service, address) = open(None).await;
     let health = ask(address, "GET /health HTTP/1.1\r\nHost: a\r\n\r\n").await;

@@ -3,6 +3,7 @@
 //! The 101 is queued only after the connection stands in every table, so that whatever a client does after it
 //! finds the connection there. Runs on the shard's thread.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -18,12 +19,12 @@ use crate::core::dialogue::HookUnderWay;
 use crate::core::host::{Event, EventKind, HookFault};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
+use crate::core::visitor::{Visitor, connection_key};
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Hook, Refusal};
 use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
-use crate::transport::socket::reactor::Registry;
 use crate::transport::{Source, Transport};
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 
@@ -88,24 +89,24 @@ impl Drop for Underway {
 pub(super) enum Applicant {
     /// Not polled by anybody yet.
     Source(Source),
-    /// The one its request was read from.
-    Transport(Transport),
+    /// The one whose request was read.
+    Visitor(Visitor),
 }
 
 impl Applicant {
     /// To be polled by a task.
-    fn awaited(self) -> io::Result<Transport> {
+    fn visiting(self, shard: &Rc<Shard>) -> io::Result<Visitor> {
         match self {
-            Self::Source(source) => Transport::bind(source),
-            Self::Transport(transport) => Ok(transport),
+            Self::Source(source) => Visitor::new(source, shard),
+            Self::Visitor(visitor) => Ok(visitor),
         }
     }
 
     /// To be given turns when there is news.
-    fn watched(self, registry: &Registry, key: ConnectionKey) -> io::Result<Transport> {
+    fn let_in(self, shard: &Shard, key: ConnectionKey) -> io::Result<Transport> {
         match self {
-            Self::Source(source) => Transport::watched(source, registry, key.0),
-            Self::Transport(transport) => transport.watch(registry, key.0),
+            Self::Source(source) => Transport::watched(source, &shard.registry, key.0),
+            Self::Visitor(visitor) => visitor.let_in(key),
         }
     }
 }
@@ -137,8 +138,8 @@ impl Shard {
             Err(rejection) => {
                 debug!(reason = rejection.reason(), "a handshake was refused");
                 self.counters.tally.rejections.add(Refusal::from(&rejection), 1);
-                match applicant.awaited() {
-                    Ok(transport) => self.respond(&transport, rejection.response()).await,
+                match applicant.visiting(self) {
+                    Ok(visitor) => self.respond(&visitor, rejection.response()).await,
                     Err(failure) => debug!(%failure, "a socket could not be taken over"),
                 }
             }
@@ -180,10 +181,10 @@ impl Shard {
     }
 
     /// Answers a request that becomes no connection. A peer that does not take the answer in time is left.
-    pub(super) async fn respond(&self, transport: &Transport, response: Vec<u8>) {
+    pub(super) async fn respond(&self, visitor: &Visitor, response: Vec<u8>) {
         tokio::select! {
             biased;
-            answered = write_last(transport, &response) => {
+            answered = write_last(visitor, &response) => {
                 if let Err(failure) = answered {
                     debug!(%failure, "an answer was not taken");
                 }
@@ -303,9 +304,9 @@ impl Shard {
         let now = Instant::now();
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
-        // A shard would need 2^32 descriptors to reach the other end of this conversion.
-        let Ok(key) = u32::try_from(place.key()).map(ConnectionKey) else { return };
-        let transport = match applicant.watched(&self.registry, key) {
+        // A shard would need 2^31 descriptors for there to be none.
+        let Some(key) = connection_key(place.key()) else { return };
+        let transport = match applicant.let_in(self, key) {
             Ok(transport) => transport,
             Err(failure) => {
                 debug!(%failure, "a socket could not be taken over");
@@ -357,18 +358,18 @@ impl Shard {
 }
 
 /// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
-async fn write_last(transport: &Transport, mut rest: &[u8]) -> std::io::Result<()> {
+async fn write_last(visitor: &Visitor, mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
-        std::future::poll_fn(|cx| transport.poll_writable(cx)).await?;
-        match transport.try_write(&[std::io::IoSlice::new(rest)]) {
+        poll_fn(|cx| visitor.poll_writable(cx)).await?;
+        match visitor.try_write(rest) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(failure) if failure.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
             Err(failure) => return Err(failure),
         }
     }
-    transport.shutdown_write();
+    visitor.shutdown_write();
     let mut sink = [0; 512];
-    while std::future::poll_fn(|cx| transport.poll_read(cx, &mut sink)).await? > 0 {}
+    while poll_fn(|cx| visitor.poll_read(cx, &mut sink)).await? > 0 {}
     Ok(())
 }
 

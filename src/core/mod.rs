@@ -1,7 +1,7 @@
 //! Users, topics, connections and the threads that own them.
 //!
 //! Reading order: `websocket_service` (the whole), `shard` (one thread), `connection` (one peer), then the shard's
-//! doings: `reception`, `admission`, `turn`, `dialogue`, `fan_out`, `heartbeat`, `departure`, `relief`. `connection_manager`,
+//! doings: `reception`, `visitor`, `admission`, `turn`, `dialogue`, `fan_out`, `heartbeat`, `departure`, `relief`. `connection_manager`,
 //! `subscription_manager` and `operation_queue_manager` are what shards and publishers share. Bytes and frames do not belong here
 //! (`transport`), nor does Node.js (`binding`).
 
@@ -35,6 +35,7 @@ pub mod subscription_manager;
 mod timers;
 pub mod token_bucket;
 mod turn;
+mod visitor;
 pub mod websocket_service;
 
 pub use admission::Arrival;

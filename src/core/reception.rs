@@ -4,18 +4,20 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tracing::debug;
 
 use crate::core::admission::{Applicant, Underway};
+use crate::core::containment::contained;
 use crate::core::shard::Shard;
+use crate::core::visitor::Visitor;
 use crate::monitoring::tally::Refusal;
-use crate::transport::Transport;
 use crate::transport::handshake::RequestHead;
 use crate::transport::head_reader::{HeadFault, HeadReader};
-use crate::transport::listener::Newcomer;
+use crate::transport::listener::{Door, Newcomer};
 use crate::transport::plain_request::{self, Readiness};
 
 /// How long a newcomer may take to send its request, TLS handshake included.
@@ -28,13 +30,47 @@ enum Greeting {
     Gone,
 }
 
+/// A door of the own port, and where those who come through it are received.
+#[derive(Clone)]
+pub struct Entrance {
+    pub door: Door,
+    pub reception: Reception,
+}
+
+#[derive(Clone)]
+pub enum Reception {
+    /// By the shard that accepts: there is a door for each.
+    Here,
+    /// By whichever shard's turn it is.
+    Dealt(Arc<dyn Fn(Newcomer) + Send + Sync>),
+}
+
 impl Shard {
+    /// Accepts at the shard's entrance, if it has one, until the port is closed.
+    pub(super) fn attend(self: &Rc<Self>) {
+        let Some(Entrance { door, reception }) = self.entrance.borrow().clone() else { return };
+        let shard = self.clone();
+        let attending = async move {
+            door.accept_each(|newcomer| match &reception {
+                Reception::Here => shard.welcome(newcomer),
+                Reception::Dealt(deal) => deal(newcomer),
+            })
+            .await;
+            shard.entrance.take();
+        };
+        tokio::task::spawn_local(contained("a door", attending));
+    }
+
+    pub(super) fn welcome(self: &Rc<Self>, newcomer: Newcomer) {
+        tokio::task::spawn_local(contained("a request", self.clone().receive(newcomer)));
+    }
+
     /// Reads one newcomer's request and answers it.
-    pub(super) async fn receive(self: Rc<Self>, newcomer: Newcomer) {
+    async fn receive(self: Rc<Self>, newcomer: Newcomer) {
         let _underway = Underway::new(&self);
         let Newcomer { source, peer, place } = newcomer;
-        let transport = match Transport::bind(source) {
-            Ok(transport) => transport,
+        let visitor = match Visitor::new(source, &self) {
+            Ok(visitor) => visitor,
             Err(failure) => {
                 debug!(%failure, "a connection could not be received");
                 return;
@@ -44,7 +80,7 @@ impl Shard {
             return;
         }
         let greeting = tokio::select! {
-            greeting = self.listen_to(&transport) => greeting,
+            greeting = self.listen_to(&visitor) => greeting,
             () = tokio::time::sleep(HEAD_TIMEOUT) => Greeting::Fault(HeadFault::TooSlow),
             // Nothing has been asked yet, so nothing is owed.
             () = self.draining.notified() => Greeting::Gone,
@@ -55,15 +91,15 @@ impl Shard {
             Greeting::Fault(fault) => {
                 debug!(reason = fault.reason(), "a request could not be read");
                 self.counters.tally.rejections.add(Refusal::from(fault), 1);
-                self.respond(&transport, fault.response()).await;
+                self.respond(&visitor, fault.response()).await;
             }
             Greeting::Request(head, early) if head.asks_for_upgrade() => {
-                self.answer_upgrade(Applicant::Transport(transport), head, early, Some(peer)).await;
+                self.answer_upgrade(Applicant::Visitor(visitor), head, early, Some(peer)).await;
             }
             Greeting::Request(head, _body) => {
                 let readiness = self.readiness();
                 let path = &self.shared.options.handshake.path;
-                self.respond(&transport, plain_request::answer(&head, path, readiness)).await;
+                self.respond(&visitor, plain_request::answer(&head, path, readiness)).await;
             }
         }
     }
@@ -78,12 +114,12 @@ impl Shard {
         }
     }
 
-    async fn listen_to(&self, transport: &Transport) -> Greeting {
+    async fn listen_to(&self, visitor: &Visitor) -> Greeting {
         let mut reader = HeadReader::default();
         poll_fn(|cx| {
             let mut buffer = self.read_buffer.borrow_mut();
             loop {
-                let read = match ready!(transport.poll_read(cx, &mut buffer)) {
+                let read = match ready!(visitor.poll_read(cx, &mut buffer)) {
                     Ok(0) => return Poll::Ready(Greeting::Gone),
                     Ok(count) => reader.push(buffer.get(..count).unwrap_or_default()),
                     Err(failure) => {

@@ -30,11 +30,13 @@ use crate::core::containment::{contain, contained};
 use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
+use crate::core::reception::Entrance;
 use crate::core::relief::Relief;
 use crate::core::shared::Shared;
 use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
 use crate::core::turn::Knocks;
+use crate::core::visitor::Visitors;
 use crate::memory::memory_manager::Depth;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::monitoring::tally::DropReason;
@@ -61,6 +63,8 @@ pub enum Command {
     Break,
     /// A socket that asks for an upgrade.
     Accept(Box<Arrival>),
+    /// Accept at this door.
+    Attend(Entrance),
     /// The service's own word to everybody.
     Announce(Arc<Prepared>),
     /// Empty caches and buffers; connections stay.
@@ -69,7 +73,7 @@ pub enum Command {
     Drain { deadline: Instant },
     /// The runtime configuration has changed.
     Reconfigure(RuntimeValues),
-    /// A connection of the own port.
+    /// A connection of the own port, accepted by another shard.
     Receive(Newcomer),
     /// Give back what is not needed, and say how much it was.
     Tidy { depth: Depth, report: std::sync::mpsc::Sender<Relief> },
@@ -109,6 +113,9 @@ pub struct Shard {
     pub(super) bell: Arc<Bell>,
     /// Where sockets are watched.
     pub(super) registry: Registry,
+    pub(super) visitors: Visitors,
+    /// Where newcomers on the own port come in. Outlives a shard that breaks.
+    pub(super) entrance: RefCell<Option<Entrance>>,
     pub(super) admissions: Cell<usize>,
     /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
@@ -213,6 +220,8 @@ impl Shard {
             knocks: Arc::new(Knocks::new(bell.clone())),
             bell,
             registry,
+            visitors: Visitors::default(),
+            entrance: RefCell::default(),
             admissions: Cell::new(0),
             draining: Notify::new(),
             post,
@@ -238,6 +247,7 @@ impl Shard {
         reactor: &mut Reactor,
     ) {
         debug!(shard = self.id.0, "shard started");
+        self.attend();
         let mut waiting = Waiting::new(&self.bell);
         while !self.is_done() {
             let has_waited = if inbox.is_empty() && operations.is_empty() && !self.has_roused() {
@@ -287,13 +297,15 @@ impl Shard {
             Command::Accept(arrival) => {
                 tokio::task::spawn_local(contained("a handshake", self.clone().admit(*arrival)));
             }
+            Command::Attend(entrance) => {
+                self.entrance.replace(Some(entrance));
+                self.attend();
+            }
             Command::Announce(message) => self.send_to_all(&message),
             Command::ClearBuffers => self.clear_buffers(),
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
             Command::Reconfigure(values) => self.reconfigure(values),
-            Command::Receive(newcomer) => {
-                tokio::task::spawn_local(contained("a request", self.clone().receive(newcomer)));
-            }
+            Command::Receive(newcomer) => self.welcome(newcomer),
             Command::Tidy { depth, report } => {
                 // Whoever asked may have stopped waiting.
                 let _ = report.send(self.tidy(depth));

@@ -17,6 +17,7 @@ use crate::core::containment::{contain, note_panic};
 use crate::core::host::Ending;
 use crate::core::outbox::Flushed;
 use crate::core::shard::{Bell, Shard};
+use crate::core::visitor::Watched;
 use crate::monitoring::tally::Traffic;
 use crate::transport::assembler::Message;
 use crate::transport::socket::reactor::Reactor;
@@ -67,11 +68,14 @@ impl Shard {
 
     /// Gives everybody a turn who has news or was roused.
     pub(super) fn give_turns(self: &Rc<Self>, reactor: &mut Reactor) {
-        reactor.take_news(|key, readiness| {
-            if let Some(connection) = self.connection(ConnectionKey(key)) {
-                connection.transport.note(readiness);
-                self.give_turn(&connection);
+        reactor.take_news(|key, readiness| match Watched::from_key(key) {
+            Watched::Connection(key) => {
+                if let Some(connection) = self.connection(key) {
+                    connection.transport.note(readiness);
+                    self.give_turn(&connection);
+                }
             }
+            Watched::Visitor(place) => self.visitors.note(place, readiness),
         });
         for (key, number) in self.knocks.take() {
             if let Some(connection) = self.connection_numbered(key, number) {

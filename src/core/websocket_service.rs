@@ -26,6 +26,7 @@ use crate::core::containment::ContainedHost;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
 use crate::core::operation_queue_manager::{Operation, Target};
 use crate::core::outgoing;
+use crate::core::reception::{Entrance, Reception};
 use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::shared::Shared;
@@ -170,16 +171,22 @@ impl WebSocketService {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service has a port already"));
         }
         let is_encrypted = tls.is_some();
-        let dealer = Arc::downgrade(&run);
-        let started = Listener::start(port, tls, run.shared.dispatch.clone(), move |newcomer| {
-            if let Some(run) = dealer.upgrade() {
-                run.deal(Command::Receive(newcomer));
-            }
-        });
-        let started = started
-            .map_err(|cause| Error::new(ErrorKind::ListenFailed, "the port cannot be served").caused_by(cause))?;
-        *listener = Some(started);
-        info!(is_encrypted, "listening");
+        let (opened, doors) = Listener::open(port, tls.as_ref(), run.shards.len());
+        let reception = if doors.len() == run.shards.len() {
+            Reception::Here
+        } else {
+            let dealer = Arc::downgrade(&run);
+            Reception::Dealt(Arc::new(move |newcomer| {
+                if let Some(run) = dealer.upgrade() {
+                    run.deal(Command::Receive(newcomer));
+                }
+            }))
+        };
+        info!(is_encrypted, doors = doors.len(), "listening");
+        for (shard, door) in run.shards.iter().zip(doors) {
+            shard.send(Command::Attend(Entrance { door, reception: reception.clone() }));
+        }
+        *listener = Some(opened);
         Ok(())
     }
 

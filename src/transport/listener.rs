@@ -1,21 +1,19 @@
 //! The own port: accepts connections and hands them on, unread.
 //!
-//! Owns the listening socket and a thread that does nothing else, so that connections come in at the same pace
-//! whatever a shard is doing, and are dealt out evenly. Heads and TLS are the receiving shard's work.
+//! Owns the listening sockets: one for each shard where the system deals connections out between several (`SO_REUSEPORT` of
+//! Linux), so that none passes from thread to thread; otherwise one. Heads and TLS are the receiving shard's work.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-use tokio::runtime::{self, Runtime};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tracing::{Dispatch, debug, warn};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::{debug, warn};
 
 use super::Source;
-use super::socket::Descriptor;
+use super::socket::Listening;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Connections whose request has not been read yet. More wait in the system's queue.
@@ -40,8 +38,18 @@ pub struct Newcomer {
 
 /// An open port. Dropping it closes it.
 pub struct Listener {
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Nothing is ever sent: its end closes the doors.
+    open: Option<watch::Sender<()>>,
+    sockets: Vec<Arc<TcpListener>>,
+}
+
+/// One listening socket of a port. Clones are the same door.
+#[derive(Clone)]
+pub struct Door {
+    socket: Arc<TcpListener>,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    places: Arc<Semaphore>,
+    closed: watch::Receiver<()>,
 }
 
 /// Takes a port: on every address of the machine, or on the first of the host's. May wait for name resolution.
@@ -86,74 +94,109 @@ fn describe(failure: io::Error, address: SocketAddr) -> Error {
     Error::new(kind, format!("listen {}: {what} {address}", kind.code())).caused_by(failure)
 }
 
+/// Opens further sockets on a port that was bound, so that there are `count`, between which the system deals connections out.
+/// Fewer where it does not do that.
+fn multiply(port: TcpListener, count: usize) -> Vec<TcpListener> {
+    let mut sockets = vec![port];
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        while sockets.len() < count {
+            match sockets.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), open_beside) {
+                Ok(socket) => sockets.push(socket),
+                Err(failure) => {
+                    debug!(%failure, "a port is listened on with fewer sockets");
+                    break;
+                }
+            }
+        }
+    }
+    sockets
+}
+
+/// The first socket was bound alone, so that a port which somebody else has is told as such: it shares from now on, and with
+/// this user's sockets only.
+#[cfg(unix)]
+fn open_beside(first: &TcpListener) -> io::Result<TcpListener> {
+    let first = SockRef::from(first);
+    first.set_reuse_port(true)?;
+    let address = first.local_addr()?;
+    let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if address.domain() == Domain::IPV6 {
+        socket.set_only_v6(first.only_v6()?)?;
+    }
+    socket.bind(&address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(not(unix))]
+fn open_beside(_: &TcpListener) -> io::Result<TcpListener> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 impl Listener {
-    /// Begins to accept. `hand_over` is called on the listener's thread.
-    pub fn start(
-        port: TcpListener,
-        tls: Option<Arc<rustls::ServerConfig>>,
-        dispatch: Dispatch,
-        hand_over: impl FnMut(Newcomer) + Send + 'static,
-    ) -> io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-        let (stop, stopped) = oneshot::channel();
-        let acceptor = Acceptor { places: Arc::new(Semaphore::new(MAX_NEWCOMERS)), tls, hand_over };
-        let thread = std::thread::Builder::new().name("carillon-listen".into()).spawn(move || {
-            let _log = tracing::dispatcher::set_default(&dispatch);
-            acceptor.run(&runtime, port, stopped);
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    /// Opens up to `count` doors to a port. Connections wait before them until somebody [accepts](Door::accept_each).
+    pub fn open(port: TcpListener, tls: Option<&Arc<rustls::ServerConfig>>, count: usize) -> (Self, Vec<Door>) {
+        let (open, closed) = watch::channel(());
+        let places = Arc::new(Semaphore::new(MAX_NEWCOMERS));
+        let sockets: Vec<_> = multiply(port, count).into_iter().map(Arc::new).collect();
+        let door = |socket: &Arc<TcpListener>| Door {
+            socket: socket.clone(),
+            tls: tls.cloned(),
+            places: places.clone(),
+            closed: closed.clone(),
+        };
+        let doors = sockets.iter().map(door).collect();
+        (Self { open: Some(open), sockets }, doors)
     }
 }
 
 impl Drop for Listener {
-    /// The port is closed when this returns.
     fn drop(&mut self) {
-        self.stop.take();
-        if let Some(thread) = self.thread.take()
-            // The last owner may have been the listener's own thread, in the middle of handing over.
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
-            warn!("the listener ended by a panic");
+        // First, so that the doors know why they cannot accept any more.
+        self.open.take();
+        for socket in &self.sockets {
+            // Linux refuses newcomers from here on, elsewhere when the doors have noticed.
+            let _ = SockRef::from(&**socket).shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
-struct Acceptor<F> {
-    places: Arc<Semaphore>,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    hand_over: F,
-}
-
-impl<F: FnMut(Newcomer)> Acceptor<F> {
-    fn run(mut self, runtime: &Runtime, port: TcpListener, stopped: oneshot::Receiver<()>) {
-        runtime.block_on(async {
-            match tokio::net::TcpListener::from_std(port) {
-                Ok(port) => tokio::select! {
-                    // The sender is only ever dropped.
-                    _ = stopped => {}
-                    () = self.accept(&port) => {}
-                },
-                Err(failure) => warn!(%failure, "the port could not be listened on"),
+impl Door {
+    /// Hands everybody over who comes, until the port is closed.
+    pub async fn accept_each(self, hand_over: impl FnMut(Newcomer)) {
+        let mut closed = self.closed.clone();
+        tokio::select! {
+            biased;
+            _ = closed.changed() => {}
+            failure = self.accept_on(hand_over) => {
+                warn!(%failure, "the port could not be listened on");
             }
-        });
+        }
     }
 
-    async fn accept(&mut self, port: &tokio::net::TcpListener) {
+    async fn accept_on(&self, mut hand_over: impl FnMut(Newcomer)) -> io::Error {
+        let port = match self.socket.try_clone().and_then(Listening::bind) {
+            Ok(port) => port,
+            Err(failure) => return failure,
+        };
         let (shortest, longest) = SHORTAGE_PAUSE;
         let mut shortage = None;
         let mut told: Option<Instant> = None;
-        // The semaphore is never closed.
-        while let Ok(place) = self.places.clone().acquire_owned().await {
-            match port.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-                Ok((stream, peer)) => {
+        loop {
+            let place = match self.places.clone().acquire_owned().await {
+                Ok(place) => place,
+                Err(closed) => return io::Error::other(closed),
+            };
+            match port.accept().await {
+                Ok((descriptor, peer)) => {
                     shortage = None;
-                    let descriptor = Descriptor::from(stream);
                     let source = match &self.tls {
                         Some(config) => Source::Tls(descriptor, config.clone()),
-                        None => Source::Descriptor(descriptor),
+                        None => Source::Accepted(descriptor),
                     };
-                    (self.hand_over)(Newcomer { source, peer: peer.ip().to_canonical(), place });
+                    hand_over(Newcomer { source, peer: peer.ip().to_canonical(), place });
                 }
                 Err(failure) if concerns_one_peer(&failure) => debug!(%failure, "a connection was lost"),
                 Err(failure) => {

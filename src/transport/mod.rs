@@ -46,8 +46,12 @@ pub enum Transport {
 
 /// Something bytes can come from that is not yet bound to a shard's thread.
 pub enum Source {
+    /// Accepted by ourselves, every option set.
+    Accepted(Descriptor),
     Bridge(Bridge),
+    /// Taken over.
     Descriptor(Descriptor),
+    /// Accepted by ourselves, to be encrypted.
     Tls(Descriptor, Arc<rustls::ServerConfig>),
 }
 
@@ -56,7 +60,7 @@ impl Source {
     pub fn peer_address(&self) -> Option<IpAddr> {
         match self {
             Self::Bridge(_) => None,
-            Self::Descriptor(descriptor) | Self::Tls(descriptor, _) => {
+            Self::Accepted(descriptor) | Self::Descriptor(descriptor) | Self::Tls(descriptor, _) => {
                 let address = socket2::SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
                 Some(address.ip().to_canonical())
             }
@@ -69,12 +73,12 @@ impl Transport {
     pub fn bind(source: Source) -> io::Result<Self> {
         match source {
             Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
-            Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
+            Source::Accepted(descriptor) | Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
             Source::Tls(descriptor, config) => Ok(Self::Tls(Box::new(Tls::new(Socket::bind(descriptor)?, config)?))),
         }
     }
 
-    /// Has the reactor tell under `key` what the transport is ready for, as far as it can.
+    /// Has the reactor tell under `key` what the transport is ready for from now on, as far as it can.
     pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match self {
             Self::Bridge(bridge) => Ok(Self::Bridge(bridge)),
@@ -86,8 +90,13 @@ impl Transport {
     /// As [`bind`](Self::bind) and [`watch`](Self::watch) in one.
     pub fn watched(source: Source, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match source {
+            Source::Accepted(descriptor) => Socket::accepted(descriptor, registry, key).map(Self::Socket),
+            Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
             Source::Descriptor(descriptor) => Socket::watched(descriptor, registry, key).map(Self::Socket),
-            source => Self::bind(source)?.watch(registry, key),
+            Source::Tls(descriptor, config) => {
+                let socket = Socket::accepted(descriptor, registry, key)?;
+                Ok(Self::Tls(Box::new(Tls::new(socket, config)?)))
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub mod reactor;
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Read as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -28,6 +29,9 @@ const SEND_FLAGS: i32 = 0;
 
 /// A connected socket that nothing waits for yet.
 pub type Descriptor = OwnedFd;
+
+/// A listening socket, awaited by tasks of one thread's runtime.
+pub struct Listening(AsyncFd<mio::net::TcpListener>);
 
 pub struct Socket(Mode);
 
@@ -54,6 +58,41 @@ pub struct Readiness {
     pub ended: bool,
 }
 
+impl Readiness {
+    pub fn add(&mut self, news: Self) {
+        self.readable |= news.readable || news.ended;
+        self.writable |= news.writable || news.ended;
+        self.ended |= news.ended;
+    }
+}
+
+impl Listening {
+    pub fn bind(listener: TcpListener) -> io::Result<Self> {
+        // Linux hands these on to what is accepted, which saves every newcomer the calls.
+        set_options(&SockRef::from(&listener));
+        listener.set_nonblocking(true)?;
+        let listener = mio::net::TcpListener::from_std(listener);
+        // SAFETY: the listener owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged
+        // before that is dropped.
+        let registered = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
+        Ok(Self(registered.map_err(io::Error::from)?))
+    }
+
+    /// A connection, with every option set.
+    pub async fn accept(&self) -> io::Result<(Descriptor, SocketAddr)> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
+                let (stream, peer) = accepted?;
+                let stream = OwnedFd::from(stream);
+                #[cfg(not(any(target_os = "linux", target_os = "android")))]
+                set_options(&SockRef::from(&stream));
+                return Ok((stream, peer));
+            }
+        }
+    }
+}
+
 impl Socket {
     /// To be polled by tasks of the calling thread's runtime.
     pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
@@ -65,11 +104,19 @@ impl Socket {
         Self::watch_prepared(prepare(descriptor)?, registry, key)
     }
 
+    /// The same for one that [`Listening`] has accepted.
+    pub fn accepted(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        Self::watch_prepared(descriptor.into(), registry, key)
+    }
+
     /// From now on `registry`'s reactor tells under `key` what the socket is ready for, and no task is woken.
     pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match self.0 {
             Mode::Awaited(socket) => Self::watch_prepared((*socket).into_inner(), registry, key),
-            Mode::Watched(_) => Ok(self),
+            Mode::Watched(watched) => {
+                registry.rename(watched.socket.as_raw_fd(), key)?;
+                Ok(Self(Mode::Watched(watched)))
+            }
         }
     }
 
@@ -159,12 +206,9 @@ impl Socket {
 
 impl Watched {
     fn note(&self, news: Readiness) {
-        let known = self.readiness.get();
-        self.readiness.set(Readiness {
-            readable: known.readable || news.readable || news.ended,
-            writable: known.writable || news.writable || news.ended,
-            ended: known.ended || news.ended,
-        });
+        let mut known = self.readiness.get();
+        known.add(news);
+        self.readiness.set(known);
     }
 
     fn read(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -211,12 +255,16 @@ impl Watched {
 fn prepare(descriptor: Descriptor) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::from(descriptor);
     socket.set_nonblocking(true)?;
+    set_options(&socket);
+    Ok(socket)
+}
+
+fn set_options(socket: &socket2::Socket) {
     // Neither applies to a Unix socket; a peer that is gone already shows at the first read.
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER));
     #[cfg(target_vendor = "apple")]
-    socket.set_nosigpipe(true)?;
-    Ok(socket)
+    let _ = socket.set_nosigpipe(true);
 }
 
 fn poll_read_awaited(

@@ -3,6 +3,7 @@
 //! Owns the connection. Every call comes from the shard's thread.
 
 use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpListener};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// A connected socket that no runtime knows yet.
 pub type Descriptor = std::os::windows::io::OwnedSocket;
+
+/// A listening socket, awaited by tasks of one thread's runtime.
+pub struct Listening(tokio::net::TcpListener);
 
 pub struct Socket(TcpStream);
 
@@ -33,6 +37,10 @@ pub mod reactor {
         pub ended: bool,
     }
 
+    impl Readiness {
+        pub fn add(&mut self, _: Self) {}
+    }
+
     pub struct Reactor;
 
     pub struct Registry;
@@ -50,6 +58,18 @@ pub mod reactor {
     }
 }
 
+impl Listening {
+    pub fn bind(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        tokio::net::TcpListener::from_std(listener).map(Self)
+    }
+
+    pub async fn accept(&self) -> io::Result<(Descriptor, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        Ok((stream.into_std()?.into(), peer))
+    }
+}
+
 impl Socket {
     pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
         let stream = std::net::TcpStream::from(descriptor);
@@ -62,6 +82,10 @@ impl Socket {
     }
 
     pub fn watched(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
+        Self::bind(descriptor)
+    }
+
+    pub fn accepted(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
         Self::bind(descriptor)
     }
 

@@ -40,9 +40,11 @@ pub(super) fn keep_running(
 ) {
     let _context = runtime.enter();
     let mut next = first;
+    let mut entrance = None;
     loop {
         let (mut reactor, registry) = next;
         let shard = Rc::new(make(registry));
+        shard.entrance.replace(entrance);
         let tasks = LocalSet::new();
         let turns = shard.clone().run(&mut inbox, operations, &mut reactor);
         let turns = AssertUnwindSafe(|| tasks.block_on(runtime, turns));
@@ -60,6 +62,7 @@ pub(super) fn keep_running(
             format!("shard {} was restarted after a panic, its connections were closed with 1012", shard.id.0);
         shard.shared.host.emit(Event::Error(Error::new(ErrorKind::Internal, message)));
         drop(tasks);
+        entrance = shard.entrance.take();
         if was_draining {
             return;
         }

@@ -21,6 +21,8 @@ pub type WatchKey = u32;
 /// News taken at once; what is left waits for the shard's next turn.
 const NEWS_PER_TURN: usize = 64;
 
+const INTEREST: mio::Interest = mio::Interest::READABLE.add(mio::Interest::WRITABLE);
+
 pub struct Reactor {
     queue: AsyncFd<mio::Poll>,
     events: Events,
@@ -78,8 +80,12 @@ impl Reactor {
 
 impl Registry {
     pub(super) fn add(&self, descriptor: RawFd, key: WatchKey) -> io::Result<()> {
-        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        self.0.register(&mut SourceFd(&descriptor), Token(key as usize), interest)
+        self.0.register(&mut SourceFd(&descriptor), Token(key as usize), INTEREST)
+    }
+
+    /// What comes from now on comes under `key`, and what is there already comes again.
+    pub(super) fn rename(&self, descriptor: RawFd, key: WatchKey) -> io::Result<()> {
+        self.0.reregister(&mut SourceFd(&descriptor), Token(key as usize), INTEREST)
     }
 
     pub(super) fn remove(&self, descriptor: RawFd) {

@@ -16,6 +16,7 @@ use crate::core::service_options::ServiceOptions;
 use crate::core::websocket_service::WebSocketService;
 use crate::transport::Source;
 use crate::transport::handshake::RequestHead;
+use crate::transport::listener;
 use crate::types::{BillId, UserId};
 
 const SECRET: &str = "a secret of the tests alone";
@@ -146,6 +147,22 @@ fn its_peers_are_told_to_come_back_and_find_a_new_one() {
     let newcomer = trial.join("ann");
     trial.service.broadcast_to_all(r#"{"type":"announcement"}"#.into());
     reads(&newcomer, b"announcement");
+}
+
+#[test]
+fn the_own_port_stays_open() {
+    let trial = Trial::start();
+    let port = listener::bind(Some("127.0.0.1"), 0).expect("a port");
+    let address = port.local_addr().expect("an address");
+    trial.service.listen(port, None).expect("it is served");
+    for _ in 0..3 {
+        let mut client = TcpStream::connect(address).expect("a connection");
+        client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the request is sent");
+        reads(&client, b"HTTP/1.1 200 OK");
+        trial.service.break_shards();
+        while !matches!(trial.next_event(), Event::Error(_)) {}
+    }
 }
 
 #[test]
