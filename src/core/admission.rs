@@ -26,7 +26,7 @@ use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
-use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, FollowedBills, Priority};
 
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -338,7 +338,7 @@ impl Shard {
     fn join(&self, connection: &Rc<Connection>, reservation: Reservation) {
         let now = UnixMillis::now();
         let user = reservation.user().clone();
-        let open = State::Open(Member { user: user.clone(), bills: Vec::new() });
+        let open = State::Open(Member { user: user.clone(), bills: FollowedBills::new() });
         let State::Anonymous { remote_address } = std::mem::replace(&mut *connection.state.borrow_mut(), open) else {
             unreachable!("only an anonymous connection joins, see the callers")
         };

@@ -18,7 +18,7 @@ use crate::transport::Transport;
 use crate::transport::assembler::Assembler;
 use crate::transport::deflate::Deflaters;
 use crate::transport::prepared::{Encoding, Prepared};
-use crate::types::{BillId, ConnectionId, ConnectionKey, ConnectionNumber, UserId};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, FollowedBills, UserId};
 
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
 const MAX_UNREAD_REPLIES: usize = 64 * 1024;
@@ -78,7 +78,7 @@ pub enum State {
 /// The user of an open connection, and what it follows, in the order it came to.
 pub struct Member {
     pub user: UserId,
-    pub bills: Vec<BillId>,
+    pub bills: FollowedBills,
 }
 
 /// Whether the last ping has been answered, and when the last pong came (milliseconds since the shard began).

@@ -8,20 +8,22 @@ use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub struct Deadlines<T> {
-    entries: VecDeque<(Instant, T)>,
-}
-
-impl<T> Default for Deadlines<T> {
-    fn default() -> Self {
-        Self { entries: VecDeque::new() }
-    }
+    epoch: Instant,
+    /// Nanoseconds since the epoch: half the size of an `Instant`.
+    entries: VecDeque<(u64, T)>,
 }
 
 impl<T> Deadlines<T> {
+    /// Nothing is due before `epoch`.
+    pub fn new(epoch: Instant) -> Self {
+        Self { epoch, entries: VecDeque::new() }
+    }
+
     /// Entries come in order of their deadlines as long as the delay stays; one that would come early
     /// (the delay was lowered meanwhile) is put in its place.
     pub fn push(&mut self, now: Instant, delay: Duration, entry: T) {
-        let due = now + delay;
+        let since_epoch = now.saturating_duration_since(self.epoch).saturating_add(delay);
+        let due = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         let at = self.entries.iter().rposition(|(earlier, _)| *earlier <= due).map_or(0, |last| last + 1);
         if at == self.entries.len() {
             self.entries.push_back((due, entry));
@@ -31,7 +33,7 @@ impl<T> Deadlines<T> {
     }
 
     pub fn next(&self) -> Option<Instant> {
-        self.entries.front().map(|(due, _)| *due)
+        self.entries.front().map(|(due, _)| self.instant(*due))
     }
 
     /// The earliest entry if it is due, with the moment it was due at.
@@ -39,12 +41,16 @@ impl<T> Deadlines<T> {
         if self.next()? > now {
             return None;
         }
-        let entry = self.entries.pop_front();
+        let (due, entry) = self.entries.pop_front()?;
         // A queue that once held a burst must not keep its size for ever.
         if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
-        entry
+        Some((self.instant(due), entry))
+    }
+
+    fn instant(&self, nanoseconds: u64) -> Instant {
+        self.epoch + Duration::from_nanos(nanoseconds)
     }
 }
 
@@ -57,7 +63,7 @@ mod tests {
     #[test]
     fn entries_come_out_in_the_order_of_their_deadlines_also_after_the_delay_was_lowered() {
         let start = Instant::now();
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(start);
         deadlines.push(start, 3 * SECOND, 'c');
         deadlines.push(start, 3 * SECOND, 'd');
         deadlines.push(start, SECOND, 'a');
@@ -73,7 +79,7 @@ mod tests {
     #[test]
     fn nothing_is_due_before_its_time() {
         let start = Instant::now();
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(start);
         deadlines.push(start, SECOND, ());
         assert!(deadlines.pop_due(start + SECOND / 2).is_none());
         assert_eq!(deadlines.pop_due(start + SECOND), Some((start + SECOND, ())));
@@ -83,7 +89,7 @@ mod tests {
     #[test]
     fn a_burst_leaves_no_capacity_behind() {
         let start = Instant::now();
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(start);
         for entry in 0..10_000 {
             deadlines.push(start, SECOND, entry);
         }

@@ -138,7 +138,6 @@ impl Shard {
                 }
             }
         }
-        member.bills.shrink_to_fit();
         self.shared.interest.subscribe(&member.user, self.id, &changes);
         drop(state);
         self.tell_subscriptions(connection, &changes, true);
@@ -159,7 +158,7 @@ impl Shard {
         }
         match changes.as_slice() {
             [] => {}
-            [(gone, _)] => member.bills.retain(|bill| bill != gone),
+            [(gone, _)] => member.bills.retain(|bill| *bill != *gone),
             several => {
                 let gone: rustc_hash::FxHashSet<BillId> = several.iter().map(|(bill, _)| *bill).collect();
                 member.bills.retain(|bill| !gone.contains(bill));

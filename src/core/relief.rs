@@ -80,7 +80,7 @@ impl Shard {
             .iter()
             .map(|connection| {
                 let followed = match &*connection.state.borrow() {
-                    State::Open(member) => member.bills.capacity() * size_of::<BillId>(),
+                    State::Open(member) if member.bills.spilled() => member.bills.capacity() * size_of::<BillId>(),
                     _ => 0,
                 };
                 followed + connection.outbox.borrow().heap_bytes()

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustc_hash::FxHashSet;
 
-use crate::types::{BillId, ConnectionKey, ShardId, UserId};
+use crate::types::{BillId, ConnectionKey, FollowedBills, ShardId, UserId};
 
 /// How many changes of a long list are made in one hold of the lock.
 const CHANGES_PER_LOCK: usize = 256;
@@ -108,7 +108,7 @@ pub struct Interest {
 struct Table {
     bills: HashMap<BillId, Bill>,
     /// In the order in which the user came to follow them.
-    users: HashMap<UserId, Vec<BillId>>,
+    users: HashMap<UserId, FollowedBills>,
     /// Pairs of a bill and a user that follows it.
     pairs: usize,
 }
@@ -182,7 +182,7 @@ impl Interest {
 
     /// The bills that any open connection of the user follows, in the order they were first followed.
     pub fn subscriptions(&self, user: &str) -> Vec<BillId> {
-        self.lock().users.get(user).cloned().unwrap_or_default()
+        self.lock().users.get(user).map(|bills| bills.to_vec()).unwrap_or_default()
     }
 
     pub fn counts(&self) -> InterestCounts {
@@ -195,9 +195,10 @@ impl Interest {
         let table = self.lock();
         let bills: usize =
             table.bills.values().map(|bill| bill.users.capacity() * (size_of::<(UserId, u32)>() + 1)).sum();
-        let users: usize = table.users.values().map(|bills| bills.capacity() * size_of::<BillId>()).sum();
+        let spilled = |bills: &FollowedBills| if bills.spilled() { bills.capacity() } else { 0 };
+        let users = table.users.values().map(spilled).sum::<usize>() * size_of::<BillId>();
         let entries = table.bills.capacity() * (size_of::<(BillId, Bill)>() + 1)
-            + table.users.capacity() * (size_of::<(UserId, Vec<BillId>)>() + 1);
+            + table.users.capacity() * (size_of::<(UserId, FollowedBills)>() + 1);
         bills + users + entries
     }
 

@@ -30,11 +30,11 @@ impl Timers {
     pub fn new(now: Instant, bell: Arc<Bell>) -> Self {
         Self {
             started: now,
-            flushes: RefCell::default(),
-            heartbeats: RefCell::default(),
-            lingers: RefCell::default(),
-            auths: RefCell::default(),
-            rests: RefCell::default(),
+            flushes: RefCell::new(Deadlines::new(now)),
+            heartbeats: RefCell::new(Deadlines::new(now)),
+            lingers: RefCell::new(Deadlines::new(now)),
+            auths: RefCell::new(Deadlines::new(now)),
+            rests: RefCell::new(Deadlines::new(now)),
             armed: Cell::new(None),
             bell,
         }
