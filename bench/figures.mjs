@@ -5,6 +5,7 @@ import { REFERENCES } from './servers.mjs'
 /** Label, unit and digits of every figure. All but `rate`, `handshakes` and `idle` are better when smaller. */
 export const FIGURES = {
   cpu: ['CPU per delivery', 'µs', 2],
+  mainCpu: ['of it on the main thread', 'µs', 2],
   rate: ['rate', '/s', 0],
   busy: ['CPU', 'cores', 2],
   p50: ['p50', 'ms', 1],

@@ -100,13 +100,16 @@ export class Bench {
   async measure(command, { per = 'deliveries', allowed } = {}) {
     await this.usage()
     const before = this.cpuMicros()
+    const mainBefore = this.mainCpuMicros()
     const outcome = await this.run(command, allowed)
     const cpu = this.cpuMicros() - before
+    const mainCpu = this.mainCpuMicros() - mainBefore
     const rss = this.rss()
     const { loop } = await this.usage()
     return {
       outcome,
       cpu: cpu / outcome[per],
+      mainCpu: mainCpu / outcome[per],
       rate: outcome[per] / outcome.seconds,
       busy: cpu / 1e6 / outcome.seconds,
       ...latencies(outcome.latency),
@@ -119,9 +122,17 @@ export class Bench {
 
   /** User and system time of all threads that live. */
   cpuMicros() {
-    const tasks = `/proc/${this.#server.process.pid}/task`
-    const nanos = readdirSync(tasks).map((task) => Number(readFileSync(`${tasks}/${task}/schedstat`, 'utf8').split(' ')[0]))
-    return nanos.reduce((sum, value) => sum + value, 0) / 1000
+    const tasks = readdirSync(`/proc/${this.#server.process.pid}/task`)
+    return tasks.reduce((sum, task) => sum + this.#threadCpuMicros(task), 0)
+  }
+
+  /** The same of the thread the process began with: JavaScript's, where there is any. */
+  mainCpuMicros() {
+    return this.#threadCpuMicros(this.#server.process.pid)
+  }
+
+  #threadCpuMicros(thread) {
+    return Number(readFileSync(`/proc/${this.#server.process.pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1000
   }
 
   rss() {

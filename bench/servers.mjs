@@ -12,6 +12,11 @@ export const SERVERS = {
   'carillon-bridge': { label: 'Carillon, bridge', command: node('carillon.mjs'), env: { BENCH_MODE: 'bridge' }, deflate: true },
   // Bill updates wait for no others: for latencies beside servers that have no batches.
   'carillon-unbatched': { label: 'Carillon, batch size 1', command: node('carillon.mjs'), env: { BENCH_OPTIONS: '{"runtime":{"MESSAGE_BATCH_SIZE":1}}' } },
+  'carillon-port-unbatched': {
+    label: 'Carillon, own port, batch size 1',
+    command: node('carillon.mjs'),
+    env: { BENCH_MODE: 'port', BENCH_OPTIONS: '{"runtime":{"MESSAGE_BATCH_SIZE":1}}' },
+  },
   ws: { label: 'ws, tuned', command: node('ws.mjs'), deflate: true },
   'ws-naive': { label: 'ws, naive', command: node('ws.mjs'), env: { BENCH_MODE: 'naive' }, deflate: true },
   'socket.io': { label: 'Socket.IO', command: node('socket.io.mjs'), dialect: 'socketio', deflate: true },
