@@ -1,5 +1,7 @@
-// A service in a process whose JavaScript heap is small, and an application that fills it and lets go of it on demand.
+// A service in a process with little memory, and an application that fills it and lets go of it on demand: the JavaScript heap, or
+// the container.
 
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { getHeapStatistics } from 'node:v8'
 import { WebSocketService, type WebSocketServiceOptions } from 'carillon'
@@ -11,13 +13,25 @@ service.on('degradation', ({ level, pressure }) => process.send?.({ type: 'degra
 service.initialize(server)
 process.send?.({ type: 'listening', port: await listen(server) })
 
-let hoard: number[][] = []
+let hoard: Array<number[] | Buffer> = []
 
-process.on('message', async (order: { type: string; ratio: number; from: number; to: number }) => {
+interface Order {
+  type: string
+  /** What is to be in use. */
+  ratio: number
+  /** The file that tells what a container uses, and its limit. */
+  container?: { used: string; bytes: number }
+  from: number
+  to: number
+}
+
+process.on('message', async (order: Order) => {
   if (order.type === 'fill') {
-    const { heap_size_limit: limit } = getHeapStatistics()
+    const { container } = order
+    const limit = container?.bytes ?? getHeapStatistics().heap_size_limit
+    const used = (): number => (container ? Number(readFileSync(container.used, 'utf8')) : getHeapStatistics().used_heap_size)
     // A hundred kilobytes at a time, all of them kept.
-    while (getHeapStatistics().used_heap_size < order.ratio * limit) hoard.push(new Array<number>(12_800).fill(0.5))
+    while (used() < order.ratio * limit) hoard.push(container ? Buffer.alloc(102_400, 1) : new Array<number>(12_800).fill(0.5))
     process.send?.({ type: 'filled' })
   } else if (order.type === 'drain') {
     hoard = []
@@ -26,7 +40,8 @@ process.on('message', async (order: { type: string; ratio: number; from: number;
     for (let number = order.from; number < order.to; number++) {
       service.broadcastBillUpdate(1, { type: 'amendment', data: { number }, timestamp: new Date() })
     }
-    process.send?.({ type: 'published', level: service.getHealthStatus().degradationLevel })
+    const { degradationLevel: level, memoryPressure } = service.getHealthStatus()
+    process.send?.({ type: 'published', level, source: memoryPressure?.source })
   } else if (order.type === 'stop') {
     await service.shutdown()
     server.close()
