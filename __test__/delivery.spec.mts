@@ -21,6 +21,10 @@ const update = (data: Record<string, unknown> = {}, rest: Partial<BillUpdate> = 
 const notice = (title: string): { type: string; title: string; message: string } => ({ type: 'notice', title, message: '' })
 const numbered = (count: number): number[] => Array.from({ length: count }, (_, index) => index)
 
+/** Descriptors of members as a literal has them. */
+const properties = (members: object): PropertyDescriptorMap =>
+  Object.fromEntries(Object.entries(members).map(([name, value]) => [name, { value, enumerable: true }]))
+
 describe('a batch', () => {
   it('is an envelope around the messages, in their order', async (test) => {
     const site = await TestServer.open(test)
@@ -533,6 +537,40 @@ describe('the JSON of a publish', () => {
       assert.equal(note, `{"type":"notification","notification":${JSON.stringify(notification)},"timestamp":"${iso}","priority":"immediate"}`)
       const timestamp = JSON.parse(announcement ?? '').timestamp as string
       assert.equal(announcement, JSON.stringify({ ...message, timestamp, priority: 'immediate' }))
+    })
+  }
+
+  const at = AT.toISOString()
+  class Bulletin {
+    type = 'announcement'
+    data = {}
+    toJSON(): object {
+      return { type: 'other' }
+    }
+  }
+  const messages: Array<[string, object, object]> = [
+    ['a time among its members', { type: 'announcement', timestamp: AT, data: {} }, { type: 'announcement', timestamp: at, data: {} }],
+    ['a time as text', { timestamp: at, type: 'announcement', data: {} }, { timestamp: at, type: 'announcement', data: {} }],
+    ['a time it has inherited', Object.create({ timestamp: AT }, properties({ type: 'announcement', data: {} })), { type: 'announcement', data: {}, timestamp: at }],
+    ['a member for its time, without one', { timestamp: undefined, type: 'announcement', data: {} }, { timestamp: '', type: 'announcement', data: {} }],
+    ['members it has inherited alone', Object.create({ type: 'announcement', data: {} }), {}],
+    ['a priority before its data', { type: 'announcement', priority: 'low', data: {} }, { type: 'announcement', priority: '', data: {} }],
+    ['a form of its own', new Bulletin(), { type: 'announcement', data: {} }],
+    ['a form of its own, as a member', { type: 'announcement', data: {}, toJSON: () => ({ type: 'other' }) }, { type: 'other' }],
+    ['the shape of a text', Object.assign(new String('ab'), { type: 'announcement' }), { 0: 'a', 1: 'b', type: 'announcement' }],
+  ]
+  for (const [name, message, expected] of messages) {
+    it(`is a copy with a priority and a time: ${name}`, async (test) => {
+      const site = await TestServer.open(test)
+      const client = await site.follower('ann', 1)
+      const start = client.frames.length
+      site.service.broadcastToAll(message as never)
+      site.service.broadcastToAll({ type: 'behind', data: {} })
+      await client.take('behind')
+      const [text] = client.frames.slice(start)
+      // `toJSON` of a member speaks for everything, additions included.
+      const additions = 'toJSON' in message && Object.hasOwn(message, 'toJSON') ? {} : { timestamp: JSON.parse(text ?? '').timestamp as string, priority: 'immediate' }
+      assert.equal(text, JSON.stringify({ ...expected, ...additions }))
     })
   }
 

@@ -14,6 +14,8 @@ use carillon::core::outbox::Envelopes;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::frame;
+use carillon::transport::handshake;
+use carillon::transport::head_reader::HeadReader;
 use carillon::transport::prepared::{Encoding, Prepared};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -129,6 +131,25 @@ fn deliver(bencher: Bencher) {
         outbox.queue(message.clone(), Encoding::Plain, &mut deflaters);
         support::drain(&mut outbox, &mut deflaters);
     });
+}
+
+/// From the request's bytes to those of the 101.
+#[divan::bench]
+fn answer_handshake(bencher: Bencher) {
+    let (request, policy) = (support::request(), support::policy());
+    bencher.bench_local(|| {
+        let read = HeadReader::default().push(black_box(&request));
+        let (head, _early) = read.expect("in order").expect("complete");
+        let upgrade = handshake::check(&head, &policy).expect("acceptable");
+        assert!(handshake::token(&head).is_ok());
+        upgrade.response()
+    });
+}
+
+#[divan::bench]
+fn verify_token(bencher: Bencher) {
+    let (token, verifier) = (support::token("17"), support::verifier());
+    bencher.bench_local(|| verifier.verify(black_box(&token), support::NOW).is_ok());
 }
 
 #[divan::bench(args = [512, 4096, 65_536])]

@@ -14,6 +14,8 @@ use crate::types::BillId;
 /// The furthest a `Date` reaches, in milliseconds from 1970 (ECMA-262 §21.4.1.1).
 const MAX_DATE_MS: f64 = 8.64e15;
 
+const PRIORITY: &str = r#""priority":"immediate""#;
+
 pub struct BillUpdate {
     pub bill: BillId,
     /// JSON.
@@ -49,10 +51,40 @@ pub fn announcement(env: &Env, message: &Unknown<'_>) -> Result<String> {
     let time = values::property(&given, "timestamp")?;
     let millis =
         if values::is_absent(&time) { UnixMillis::now().as_f64() } else { timestamp(env, "message.timestamp", &time)? };
+    let additions = match given.has_own_property("timestamp")? {
+        false => Some(format!(r#""timestamp":"{}",{PRIORITY}"#, iso_timestamp(millis))),
+        // A `Date` becomes the same text by itself.
+        true => values::date_millis(&time).map(|_| PRIORITY.to_owned()),
+    };
+    if let Some(additions) = additions
+        && is_as_written(&given)?
+        && let Some(json) = with_members(to_json(env, "message", &given)?, &additions)
+    {
+        return Ok(json);
+    }
     let mut additions = Object::new(env)?;
     additions.set("timestamp", iso_timestamp(millis))?;
     additions.set("priority", "immediate")?;
     to_json(env, "message", &values::merged(env, &given, &additions)?)
+}
+
+/// Whether `priority` can be added behind the object's own members, to their text: a copy of the object would cost as much as
+/// everything else.
+fn is_as_written(object: &Object<'_>) -> Result<bool> {
+    Ok(!object.has_own_property("priority")? && values::is_absent(&values::property(object, "toJSON")?))
+}
+
+/// The object with further members at its end; `None` for what is no object.
+fn with_members(mut json: String, members: &str) -> Option<String> {
+    if !json.starts_with('{') || json.pop() != Some('}') {
+        return None;
+    }
+    if json.len() > 1 {
+        json.push(',');
+    }
+    json.push_str(members);
+    json.push('}');
+    Some(json)
 }
 
 fn object<'env>(env: &Env, name: &str, value: &Unknown<'env>) -> Result<Object<'env>> {
