@@ -200,11 +200,11 @@ describe('listen()', () => {
 
 describe('a process with an own port', () => {
   it('that has no descriptor left says so once in a while, and recovers', { skip: process.platform === 'win32' }, async (test) => {
-    const limited = ['-c', `ulimit -n 64 && exec '${process.execPath}' "$0" "$@"`]
+    const limited = ['-c', `ulimit -n 96 && exec '${process.execPath}' "$0" "$@"`]
     const child = new Child(test, 'scarce', [], limited, {}, '/bin/sh')
     const port = (await child.hear('listening'))['port'] as number
     // More than there are descriptors; the system completes their handshakes all the same.
-    const crowd = await Promise.all(Array.from({ length: 80 }, () => RawPeer.connect(port)))
+    const crowd = await Promise.all(Array.from({ length: 120 }, () => RawPeer.connect(port)))
     await child.hear('shortage')
     for (const peer of crowd) peer.socket.destroy()
     const client = await Client.open(url(port, 'ann'))

@@ -6,6 +6,7 @@ import { options } from '../support/server.mjs'
 let shortages = 0
 const service = new WebSocketService(
   options({
+    threads: 3,
     logger: {
       debug: () => {},
       info: () => {},

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -40,7 +40,8 @@ pub struct Newcomer {
 pub struct Listener {
     /// Nothing is ever sent: its end closes the doors.
     open: Option<watch::Sender<()>>,
-    sockets: Vec<Arc<TcpListener>>,
+    /// Each belongs to its door: one that nobody attends any more must not be sent newcomers.
+    sockets: Vec<Weak<TcpListener>>,
 }
 
 /// One listening socket of a port. Clones are the same door.
@@ -49,6 +50,8 @@ pub struct Door {
     socket: Arc<TcpListener>,
     tls: Option<Arc<rustls::ServerConfig>>,
     places: Arc<Semaphore>,
+    /// When the log last heard of a shortage.
+    told: Arc<Mutex<Option<Instant>>>,
     closed: watch::Receiver<()>,
 }
 
@@ -140,14 +143,18 @@ impl Listener {
     pub fn open(port: TcpListener, tls: Option<&Arc<rustls::ServerConfig>>, count: usize) -> (Self, Vec<Door>) {
         let (open, closed) = watch::channel(());
         let places = Arc::new(Semaphore::new(MAX_NEWCOMERS));
-        let sockets: Vec<_> = multiply(port, count).into_iter().map(Arc::new).collect();
-        let door = |socket: &Arc<TcpListener>| Door {
-            socket: socket.clone(),
-            tls: tls.cloned(),
-            places: places.clone(),
-            closed: closed.clone(),
-        };
-        let doors = sockets.iter().map(door).collect();
+        let told = Arc::new(Mutex::new(None));
+        let doors: Vec<_> = multiply(port, count)
+            .into_iter()
+            .map(|socket| Door {
+                socket: Arc::new(socket),
+                tls: tls.cloned(),
+                places: places.clone(),
+                told: told.clone(),
+                closed: closed.clone(),
+            })
+            .collect();
+        let sockets = doors.iter().map(|door| Arc::downgrade(&door.socket)).collect();
         (Self { open: Some(open), sockets }, doors)
     }
 }
@@ -156,9 +163,9 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // First, so that the doors know why they cannot accept any more.
         self.open.take();
-        for socket in &self.sockets {
+        for socket in self.sockets.iter().filter_map(Weak::upgrade) {
             // Linux refuses newcomers from here on, elsewhere when the doors have noticed.
-            let _ = SockRef::from(&**socket).shutdown(std::net::Shutdown::Both);
+            let _ = SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
         }
     }
 }
@@ -170,28 +177,23 @@ impl Door {
         tokio::select! {
             biased;
             _ = closed.changed() => {}
-            failure = self.accept_on(hand_over) => {
-                warn!(%failure, "the port could not be listened on");
-            }
+            () = self.accept(hand_over) => {}
         }
     }
 
-    async fn accept_on(&self, mut hand_over: impl FnMut(Newcomer)) -> io::Error {
-        let port = match self.socket.try_clone().and_then(Listening::bind) {
-            Ok(port) => port,
-            Err(failure) => return failure,
+    async fn accept(&self, mut hand_over: impl FnMut(Newcomer)) {
+        let mut shortage = Shortage { pause: None, told: &self.told };
+        let port = loop {
+            match Listening::bind(self.socket.clone()) {
+                Ok(port) => break port,
+                Err(failure) => shortage.wait_out(failure).await,
+            }
         };
-        let (shortest, longest) = SHORTAGE_PAUSE;
-        let mut shortage = None;
-        let mut told: Option<Instant> = None;
-        loop {
-            let place = match self.places.clone().acquire_owned().await {
-                Ok(place) => place,
-                Err(closed) => return io::Error::other(closed),
-            };
+        // The semaphore is never closed.
+        while let Ok(place) = self.places.clone().acquire_owned().await {
             match port.accept().await {
                 Ok((descriptor, peer)) => {
-                    shortage = None;
+                    shortage.is_over();
                     let source = match &self.tls {
                         Some(config) => Source::Tls(descriptor, config.clone()),
                         None => Source::Accepted(descriptor),
@@ -199,17 +201,38 @@ impl Door {
                     hand_over(Newcomer { source, peer: peer.ip().to_canonical(), place });
                 }
                 Err(failure) if concerns_one_peer(&failure) => debug!(%failure, "a connection was lost"),
-                Err(failure) => {
-                    if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD_EVERY) {
-                        told = Some(Instant::now());
-                        warn!(%failure, "no connection can be accepted for now");
-                    }
-                    let pause = shortage.map_or(shortest, |pause: Duration| (pause * 2).min(longest));
-                    shortage = Some(pause);
-                    tokio::time::sleep(pause).await;
-                }
+                Err(failure) => shortage.wait_out(failure).await,
             }
         }
+    }
+}
+
+/// The system has no descriptors or no memory left for a connection.
+struct Shortage<'door> {
+    pause: Option<Duration>,
+    told: &'door Mutex<Option<Instant>>,
+}
+
+impl Shortage<'_> {
+    async fn wait_out(&mut self, failure: io::Error) {
+        self.tell(&failure);
+        let (shortest, longest) = SHORTAGE_PAUSE;
+        let pause = self.pause.map_or(shortest, |pause| (pause * 2).min(longest));
+        self.pause = Some(pause);
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Once for all doors.
+    fn tell(&self, failure: &io::Error) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD_EVERY) {
+            *told = Some(Instant::now());
+            warn!(%failure, "no connection can be accepted for now");
+        }
+    }
+
+    fn is_over(&mut self) {
+        self.pause = None;
     }
 }
 

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::io::{self, IoSlice, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const SEND_FLAGS: i32 = 0;
 pub type Descriptor = OwnedFd;
 
 /// A listening socket, awaited by tasks of one thread's runtime.
-pub struct Listening(AsyncFd<mio::net::TcpListener>);
+pub struct Listening(AsyncFd<Arc<TcpListener>>);
 
 pub struct Socket(Mode);
 
@@ -67,13 +68,12 @@ impl Readiness {
 }
 
 impl Listening {
-    pub fn bind(listener: TcpListener) -> io::Result<Self> {
+    pub fn bind(listener: Arc<TcpListener>) -> io::Result<Self> {
         // Linux hands these on to what is accepted, which saves every newcomer the calls.
-        set_options(&SockRef::from(&listener));
+        set_options(&SockRef::from(&*listener));
         listener.set_nonblocking(true)?;
-        let listener = mio::net::TcpListener::from_std(listener);
-        // SAFETY: the listener owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged
-        // before that is dropped.
+        // SAFETY: the listener owns its descriptor, one of its owners is the `AsyncFd`, and it is neither closed nor
+        // exchanged before that is dropped.
         let registered = unsafe { AsyncFd::register_with_interest(listener, Interest::READABLE) };
         Ok(Self(registered.map_err(io::Error::from)?))
     }
@@ -84,10 +84,10 @@ impl Listening {
             let mut guard = self.0.readable().await?;
             if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
                 let (stream, peer) = accepted?;
-                let stream = OwnedFd::from(stream);
+                stream.set_nonblocking(true)?;
                 #[cfg(not(any(target_os = "linux", target_os = "android")))]
                 set_options(&SockRef::from(&stream));
-                return Ok((stream, peer));
+                return Ok((stream.into(), peer));
             }
         }
     }

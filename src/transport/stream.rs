@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -59,9 +60,9 @@ pub mod reactor {
 }
 
 impl Listening {
-    pub fn bind(listener: TcpListener) -> io::Result<Self> {
+    pub fn bind(listener: Arc<TcpListener>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        tokio::net::TcpListener::from_std(listener).map(Self)
+        tokio::net::TcpListener::from_std(listener.try_clone()?).map(Self)
     }
 
     pub async fn accept(&self) -> io::Result<(Descriptor, SocketAddr)> {
