@@ -1,4 +1,4 @@
-// A small line chart over the last minute and a half, drawn as SVG.
+// A small line chart over the last minute and a half, a sample each second, drawn as SVG.
 
 import { element } from './dom.js'
 
@@ -40,6 +40,7 @@ export class LineChart {
     return element('figure', { class: 'chart' },
       element('figcaption', {}, element('span', { class: 'chart-title' }, this.#title), ...this.#now),
       element('div', { class: 'plot' }, this.#svg, this.#top),
+      element('div', { class: 'axis', 'aria-hidden': 'true' }, element('span', {}, `${SAMPLES} s ago`), element('span', {}, 'now')),
     )
   }
 
