@@ -58,7 +58,15 @@ impl Shard {
             .await;
             shard.entrance.take();
         };
-        tokio::task::spawn_local(contained("a door", attending));
+        let keeper = tokio::task::spawn_local(contained("a door", attending));
+        self.door_keeper.replace(Some(keeper.abort_handle()));
+    }
+
+    /// Accepts nobody any more. Whoever comes waits before the door for the next shard.
+    pub(super) fn leave_door(&self) {
+        if let Some(keeper) = self.door_keeper.take() {
+            keeper.abort();
+        }
     }
 
     pub(super) fn welcome(self: &Rc<Self>, newcomer: Newcomer) {

@@ -15,6 +15,7 @@ use slab::Slab;
 use tokio::runtime;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 mod restart;
@@ -116,6 +117,7 @@ pub struct Shard {
     pub(super) visitors: Visitors,
     /// Where newcomers on the own port come in. Outlives a shard that breaks.
     pub(super) entrance: RefCell<Option<Entrance>>,
+    pub(super) door_keeper: RefCell<Option<AbortHandle>>,
     pub(super) admissions: Cell<usize>,
     /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
@@ -222,6 +224,7 @@ impl Shard {
             registry,
             visitors: Visitors::default(),
             entrance: RefCell::default(),
+            door_keeper: RefCell::default(),
             admissions: Cell::new(0),
             draining: Notify::new(),
             post,

@@ -92,6 +92,7 @@ fn anew() -> io::Result<(Reactor, Registry)> {
 impl Shard {
     /// Takes every connection out of every table, tells its peer to come back, and lets go of it.
     async fn give_up(self: &Rc<Self>, reactor: &mut Reactor) {
+        self.leave_door();
         for connection in self.all_connections() {
             contain("a connection of a broken shard", || self.close(&connection, CloseReason::ServiceRestart));
         }

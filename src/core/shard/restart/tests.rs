@@ -70,9 +70,7 @@ impl Trial {
         let client = TcpStream::connect(self.port.local_addr().expect("an address")).expect("a connection");
         client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
         let (socket, _) = self.port.accept().expect("a connection");
-        let claims = json!({ "user_id": user, "exp": 4_000_000_000_u64 });
-        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token");
+        let token = token_of(user);
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let head = RequestHead {
             method: "GET".into(),
@@ -99,6 +97,12 @@ impl Drop for Trial {
     fn drop(&mut self) {
         self.service.stop();
     }
+}
+
+fn token_of(user: &str) -> String {
+    let claims = json!({ "user_id": user, "exp": 4_000_000_000_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
 }
 
 /// Reads until these bytes have come, and returns everything up to then.
@@ -163,6 +167,30 @@ fn the_own_port_stays_open() {
         trial.service.break_shards();
         while !matches!(trial.next_event(), Event::Error(_)) {}
     }
+}
+
+#[test]
+fn whoever_comes_to_the_own_port_meanwhile_is_let_in_by_the_new_one() {
+    let trial = Trial::start();
+    let port = listener::bind(Some("127.0.0.1"), 0).expect("a port");
+    let address = port.local_addr().expect("an address");
+    trial.service.listen(port, None).expect("it is served");
+    // Does not answer the close frame: the old shard waits for it.
+    let _silent = trial.join("ann");
+    trial.service.break_shards();
+    let Event::Disconnection { .. } = trial.next_event() else { panic!("not a disconnection") };
+    let mut client = TcpStream::connect(address).expect("a connection");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let request = format!(
+        "GET /ws?token={} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        token_of("bob")
+    );
+    client.write_all(request.as_bytes()).expect("the request is sent");
+    while !matches!(trial.next_event(), Event::Error(_)) {}
+    reads(&client, b"connectionId");
+    trial.service.broadcast_to_all(r#"{"type":"announcement"}"#.into());
+    reads(&client, b"announcement");
 }
 
 #[test]
