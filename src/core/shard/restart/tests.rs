@@ -1,7 +1,7 @@
 //! A shard that breaks with connections open, over real sockets.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 
 use serde_json::{Map, Value, json};
@@ -67,8 +67,7 @@ impl Trial {
 
     /// A connected client that has been let in and greeted.
     fn join(&self, user: &str) -> TcpStream {
-        let client = TcpStream::connect(self.port.local_addr().expect("an address")).expect("a connection");
-        client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let client = connect(self.port.local_addr().expect("an address"));
         let (socket, _) = self.port.accept().expect("a connection");
         let token = token_of(user);
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -88,6 +87,14 @@ impl Trial {
         client
     }
 
+    /// Opens the service's own port.
+    fn listen(&self) -> SocketAddr {
+        let port = listener::bind(Some("127.0.0.1"), 0).expect("a port");
+        let address = port.local_addr().expect("an address");
+        self.service.listen(port, None).expect("it is served");
+        address
+    }
+
     fn next_event(&self) -> Event {
         self.events.recv_timeout(PATIENCE).expect("an event")
     }
@@ -97,6 +104,12 @@ impl Drop for Trial {
     fn drop(&mut self) {
         self.service.stop();
     }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(address).expect("a connection");
+    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    client
 }
 
 fn token_of(user: &str) -> String {
@@ -156,12 +169,9 @@ fn its_peers_are_told_to_come_back_and_find_a_new_one() {
 #[test]
 fn the_own_port_stays_open() {
     let trial = Trial::start();
-    let port = listener::bind(Some("127.0.0.1"), 0).expect("a port");
-    let address = port.local_addr().expect("an address");
-    trial.service.listen(port, None).expect("it is served");
+    let address = trial.listen();
     for _ in 0..3 {
-        let mut client = TcpStream::connect(address).expect("a connection");
-        client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let mut client = connect(address);
         client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("the request is sent");
         reads(&client, b"HTTP/1.1 200 OK");
         trial.service.break_shards();
@@ -172,15 +182,12 @@ fn the_own_port_stays_open() {
 #[test]
 fn whoever_comes_to_the_own_port_meanwhile_is_let_in_by_the_new_one() {
     let trial = Trial::start();
-    let port = listener::bind(Some("127.0.0.1"), 0).expect("a port");
-    let address = port.local_addr().expect("an address");
-    trial.service.listen(port, None).expect("it is served");
+    let address = trial.listen();
     // Does not answer the close frame: the old shard waits for it.
     let _silent = trial.join("ann");
     trial.service.break_shards();
     let Event::Disconnection { .. } = trial.next_event() else { panic!("not a disconnection") };
-    let mut client = TcpStream::connect(address).expect("a connection");
-    client.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut client = connect(address);
     let request = format!(
         "GET /ws?token={} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
