@@ -19,6 +19,13 @@ const CORES = os.cpus().length
 export const PINNED = CORES > 1 && spawnSync('taskset', ['--version']).status === 0
 const pin = (cores, command) => (PINNED ? ['taskset', '-c', cores, ...command] : command)
 
+const threadCpuMicros = (pid, thread) => Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1000
+
+/** User and system time of all threads of a process that live. */
+export function cpuMicrosOf(pid) {
+  return readdirSync(`/proc/${pid}/task`).reduce((sum, thread) => sum + threadCpuMicros(pid, thread), 0)
+}
+
 /** Text that compresses like text. */
 export function filler(bytes) {
   let text = ''
@@ -122,17 +129,13 @@ export class Bench {
 
   /** User and system time of all threads that live. */
   cpuMicros() {
-    const tasks = readdirSync(`/proc/${this.#server.process.pid}/task`)
-    return tasks.reduce((sum, task) => sum + this.#threadCpuMicros(task), 0)
+    return cpuMicrosOf(this.#server.process.pid)
   }
 
   /** The same of the thread the process began with: JavaScript's, where there is any. */
   mainCpuMicros() {
-    return this.#threadCpuMicros(this.#server.process.pid)
-  }
-
-  #threadCpuMicros(thread) {
-    return Number(readFileSync(`/proc/${this.#server.process.pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]) / 1000
+    const { pid } = this.#server.process
+    return threadCpuMicros(pid, pid)
   }
 
   rss() {

@@ -3,10 +3,10 @@
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, readdirSync } from 'node:fs'
 import http from 'node:http'
 import net from 'node:net'
 import { fileURLToPath } from 'node:url'
+import { cpuMicrosOf } from './harness.mjs'
 
 const WARM_UP = 2000
 const MEASURED = 6000
@@ -50,12 +50,10 @@ async function measure(kind) {
   const server = fork(fileURLToPath(import.meta.url), [kind], { execPath: 'taskset', execArgv: ['-c', '0', process.execPath] })
   try {
     const [port] = await once(server, 'message')
-    const tasks = `/proc/${server.pid}/task`
-    const cpu = () => readdirSync(tasks).reduce((sum, task) => sum + Number(readFileSync(`${tasks}/${task}/schedstat`, 'utf8').split(' ')[0]), 0)
     await knock(port, WARM_UP)
-    const before = cpu()
+    const before = cpuMicrosOf(server.pid)
     await knock(port, MEASURED)
-    return (cpu() - before) / 1000 / MEASURED
+    return (cpuMicrosOf(server.pid) - before) / MEASURED
   } finally {
     server.kill()
   }
