@@ -17,6 +17,7 @@ use carillon::transport::frame;
 use carillon::transport::handshake;
 use carillon::transport::head_reader::HeadReader;
 use carillon::transport::prepared::{Encoding, Prepared};
+use carillon::types::ShardId;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
@@ -90,6 +91,29 @@ fn look_up_subscribers(bencher: Bencher, count: u32) {
     bencher
         .counter(ItemsCount::new(count))
         .bench(|| topics.subscribers(black_box(support::bill(50))).map(black_box).count());
+}
+
+/// The table that publishers and getters share, with so many bills that one user follows.
+mod route {
+    use super::*;
+
+    /// One bill followed and left again by a connection of the user.
+    #[divan::bench(args = [1, 1000])]
+    fn change(bencher: Bencher, bills: u64) {
+        let (table, user) = support::routes(bills);
+        let change = [(support::bill(bills + 1), support::FIRST_OR_LAST)];
+        bencher.bench_local(|| {
+            table.subscribe(&user, ShardId(0), black_box(&change));
+            table.unsubscribe(&user, ShardId(0), black_box(&change));
+        });
+    }
+
+    /// Where a publish has to go.
+    #[divan::bench(args = [1, 50_000])]
+    fn look_up(bencher: Bencher, bills: u64) {
+        let (table, _) = support::routes(bills);
+        bencher.bench_local(|| table.shards(black_box(support::bill(1))));
+    }
 }
 
 mod batch {

@@ -34,6 +34,7 @@ pub mod core;
 pub mod error;
 pub mod memory;
 pub mod monitoring;
+mod sync;
 pub mod transport;
 pub mod types;
 pub mod utils;

@@ -6,8 +6,6 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 /// The application's name for a user, as its tokens carry it. Shared, never copied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
@@ -38,9 +36,6 @@ impl fmt::Display for UserId {
         f.write_str(&self.0)
     }
 }
-
-/// What a connection or a user follows: nearly always a few, which then take no heap of their own.
-pub type FollowedBills = SmallVec<[BillId; 2]>;
 
 /// A bill's number: a positive integer that JavaScript can hold exactly. A bill is the only kind of topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ static ALLOCATOR: heap::Counting = heap::Counting;
 const CONNECTIONS: usize = 400;
 
 /// Bytes of heap of a connection that is authenticated, follows one bill and has been quiet since, its share of
-/// all tables included: 537 when this was written. System memory (descriptor, socket) comes on top.
+/// all tables included: about 533 when this was written. System memory (descriptor, socket) comes on top.
 const HEAP_PER_CONNECTION: usize = 590;
 
 const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
@@ -82,7 +82,7 @@ async fn an_idle_connection_costs_less_than_a_kilobyte() {
     println!("{plain} bytes of heap per idle connection, {deflated} with deflate negotiated");
     assert!(plain <= HEAP_PER_CONNECTION, "{plain}");
     assert!(CONNECTION_BYTES < plain, "{CONNECTION_BYTES} without its share of the tables, {plain} with it");
-    assert!(deflated.abs_diff(plain) <= 16, "{plain} without deflate, {deflated} with it");
+    assert!(deflated.abs_diff(plain) <= 32, "{plain} without deflate, {deflated} with it");
     // And nothing of a service stays, once the last task that knew it has gone.
     eventually(|| heap::in_use() - settled < 16 * 1024).await;
 }

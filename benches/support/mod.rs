@@ -14,12 +14,12 @@ use carillon::core::host::SlowConsumerPolicy;
 use carillon::core::message_handler::Context;
 use carillon::core::outbox::{Backpressure, Outbox};
 use carillon::core::outgoing;
-use carillon::core::subscription_manager::TopicIndex;
+use carillon::core::subscription_manager::{RoutingTable, TopicIndex, Transition};
 use carillon::transport::assembler::Limits;
 use carillon::transport::deflate::{self, Deflaters, Negotiated, WindowClass};
 use carillon::transport::handshake;
 use carillon::transport::prepared::{Encoding, Prepared};
-use carillon::types::{BillId, ConnectionKey};
+use carillon::types::{BillId, ConnectionKey, ShardId, UserId};
 use serde_json::json;
 
 pub const PING: &str = r#"{"type":"ping"}"#;
@@ -114,6 +114,16 @@ pub fn topics(bills: u64, connections: u32) -> TopicIndex {
         });
     }
     topics
+}
+
+pub const FIRST_OR_LAST: Transition = Transition::FirstOrLast;
+
+/// A table in which one user follows `bills` bills.
+pub fn routes(bills: u64) -> (RoutingTable, UserId) {
+    let (table, user) = (RoutingTable::default(), UserId::new("17"));
+    let changes: Vec<_> = (1..=bills).map(|number| (bill(number), FIRST_OR_LAST)).collect();
+    table.subscribe(&user, ShardId(0), &changes);
+    (table, user)
 }
 
 pub fn outboxes(count: usize) -> Vec<Outbox> {

@@ -40,6 +40,9 @@ export interface WebSocketServiceOptions {
   /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
    *  (ERR_OVERLOADED), at most once a second. @default 67108864 */
   maxQueueBytes?: number
+  /** Bills one connection may follow. One more is answered with {"type":"error","message":"Subscription limit reached"}, or
+   *  listed in `failed` of a batch. @default 1000 */
+  maxSubscriptions?: number
   /** Unwritten bytes one connection may hold. @default 1048576 */
   maxBackpressure?: number
   /** What happens to a connection above it: closed with 1013, or its oldest / the newest payloads dropped and counted. @default 'close' */

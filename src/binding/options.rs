@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
 
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 27] = [
     "allowedOrigins",
     "authTimeout",
     "base",
@@ -37,6 +37,7 @@ const KNOWN: [&str; 26] = [
     "lookupUser",
     "maxBackpressure",
     "maxQueueBytes",
+    "maxSubscriptions",
     "messageBurst",
     "messageRate",
     "path",
@@ -136,6 +137,9 @@ impl Reader<'_> {
             .one_of("slowConsumer", &["close", "drop-oldest", "drop-newest"], SlowConsumerPolicy::from_name)?
             .unwrap_or_default();
         service.max_queue_bytes = self.integer("maxQueueBytes", 1024.0, MAX_SAFE)?.unwrap_or(67_108_864.0) as usize;
+        if let Some(most) = self.integer("maxSubscriptions", 1.0, 1_000_000.0)? {
+            service.max_subscriptions = most as usize;
+        }
         if let Some(threads) = self.integer("threads", 1.0, ShardSet::CAPACITY as f64)? {
             service.threads = threads as usize;
         }

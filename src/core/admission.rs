@@ -19,6 +19,7 @@ use crate::core::dialogue::HookUnderWay;
 use crate::core::host::{Event, EventKind, HookFault};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
+use crate::core::subscription_manager::Topics;
 use crate::core::visitor::{Visitor, connection_key};
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Hook, Refusal};
@@ -26,7 +27,7 @@ use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
-use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, FollowedBills, Priority};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -338,7 +339,7 @@ impl Shard {
     fn join(&self, connection: &Rc<Connection>, reservation: Reservation) {
         let now = UnixMillis::now();
         let user = reservation.user().clone();
-        let open = State::Open(Member { user: user.clone(), bills: FollowedBills::new() });
+        let open = State::Open(Member { user: user.clone(), bills: Topics::default() });
         let State::Anonymous { remote_address } = std::mem::replace(&mut *connection.state.borrow_mut(), open) else {
             unreachable!("only an anonymous connection joins, see the callers")
         };

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::outbox::{Flushed, Outbox};
+use crate::core::subscription_manager::Topics;
 use crate::core::token_bucket::{Rate, TokenBucket, Verdict};
 use crate::error::CloseReason;
 use crate::memory::progressive_degradation::DegradationLevel;
@@ -18,7 +19,7 @@ use crate::transport::Transport;
 use crate::transport::assembler::Assembler;
 use crate::transport::deflate::Deflaters;
 use crate::transport::prepared::{Encoding, Prepared};
-use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, FollowedBills, UserId};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, UserId};
 
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
 const MAX_UNREAD_REPLIES: usize = 64 * 1024;
@@ -75,10 +76,10 @@ pub enum State {
     Cut,
 }
 
-/// The user of an open connection, and what it follows, in the order it came to.
+/// The user of an open connection, and what it follows.
 pub struct Member {
     pub user: UserId,
-    pub bills: FollowedBills,
+    pub bills: Topics,
 }
 
 /// Whether the last ping has been answered, and when the last pong came (milliseconds since the shard began).

@@ -13,7 +13,7 @@ use crate::core::containment::contain;
 use crate::core::host::{Ending, Event, EventKind};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
-use crate::core::subscription_manager::Change;
+use crate::core::subscription_manager::Transition;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Close, DropReason};
@@ -143,11 +143,12 @@ impl Shard {
             self.counters.tally.closes.add(Close::from(ending), 1);
         }
         let State::Open(member) = before else { return };
-        let changes: Vec<(BillId, Change)> = {
+        let changes: Vec<(BillId, Transition)> = {
             let mut topics = self.topics.borrow_mut();
-            member.bills.iter().map(|bill| (*bill, topics.unsubscribe(*bill, connection.key))).collect()
+            let leave = |bill| Some((bill, topics.unsubscribe(bill, connection.key)?));
+            member.bills.iter().filter_map(leave).collect()
         };
-        self.shared.interest.unsubscribe(&member.user, self.id, &changes);
+        self.shared.routing.unsubscribe(&member.user, self.id, &changes);
         self.shared.users.close(&member.user, connection.number, Instant::now());
         self.shared.statistics.connection_closed();
         if self.shared.host.listens(EventKind::Disconnection) {

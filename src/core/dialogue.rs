@@ -15,7 +15,7 @@ use crate::core::host::{Event, EventKind};
 use crate::core::message_handler::{self, Action, Context, Reply};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
-use crate::core::subscription_manager::{Change, MAX_SUBSCRIPTIONS};
+use crate::core::subscription_manager::Transition;
 use crate::core::token_bucket::Verdict;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
@@ -98,7 +98,7 @@ impl Shard {
                 now_ms: now.as_f64(),
                 authenticated,
                 preference_hooks: self.shared.options.has_preferences,
-                subscription_room: MAX_SUBSCRIPTIONS.saturating_sub(followed),
+                subscription_room: self.shared.options.max_subscriptions.saturating_sub(followed),
             },
         );
         self.counters.message(now, inbound.latency_ms);
@@ -127,18 +127,17 @@ impl Shard {
     fn subscribe(&self, connection: &Rc<Connection>, bills: &[BillId]) {
         let mut state = connection.state.borrow_mut();
         let State::Open(member) = &mut *state else { return };
-        let mut changes: SmallVec<[(BillId, Change); 1]> = SmallVec::new();
+        let mut changes: SmallVec<[(BillId, Transition); 1]> = SmallVec::new();
         {
             let mut topics = self.topics.borrow_mut();
             for bill in bills {
-                let change = topics.subscribe(*bill, connection.key);
-                if change != Change::Nothing {
-                    member.bills.push(*bill);
-                    changes.push((*bill, change));
+                if let Some(transition) = topics.subscribe(*bill, connection.key) {
+                    member.bills.insert(*bill);
+                    changes.push((*bill, transition));
                 }
             }
         }
-        self.shared.interest.subscribe(&member.user, self.id, &changes);
+        self.shared.routing.subscribe(&member.user, self.id, &changes);
         drop(state);
         self.tell_subscriptions(connection, &changes, true);
     }
@@ -146,30 +145,22 @@ impl Shard {
     fn unsubscribe(&self, connection: &Rc<Connection>, bills: &[BillId]) {
         let mut state = connection.state.borrow_mut();
         let State::Open(member) = &mut *state else { return };
-        let mut changes: SmallVec<[(BillId, Change); 1]> = SmallVec::new();
+        let mut changes: SmallVec<[(BillId, Transition); 1]> = SmallVec::new();
         {
             let mut topics = self.topics.borrow_mut();
             for bill in bills {
-                let change = topics.unsubscribe(*bill, connection.key);
-                if change != Change::Nothing {
-                    changes.push((*bill, change));
+                if let Some(transition) = topics.unsubscribe(*bill, connection.key) {
+                    member.bills.remove(*bill);
+                    changes.push((*bill, transition));
                 }
             }
         }
-        match changes.as_slice() {
-            [] => {}
-            [(gone, _)] => member.bills.retain(|bill| *bill != *gone),
-            several => {
-                let gone: rustc_hash::FxHashSet<BillId> = several.iter().map(|(bill, _)| *bill).collect();
-                member.bills.retain(|bill| !gone.contains(bill));
-            }
-        }
-        self.shared.interest.unsubscribe(&member.user, self.id, &changes);
+        self.shared.routing.unsubscribe(&member.user, self.id, &changes);
         drop(state);
         self.tell_subscriptions(connection, &changes, false);
     }
 
-    fn tell_subscriptions(&self, connection: &Rc<Connection>, changes: &[(BillId, Change)], subscribed: bool) {
+    fn tell_subscriptions(&self, connection: &Rc<Connection>, changes: &[(BillId, Transition)], subscribed: bool) {
         if changes.is_empty() || !self.shared.host.listens(EventKind::Subscription) {
             return;
         }

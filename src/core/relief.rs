@@ -7,7 +7,6 @@ use std::rc::Rc;
 use crate::core::connection::{Connection, State};
 use crate::core::shard::Shard;
 use crate::memory::memory_manager::Depth;
-use crate::types::BillId;
 
 /// A consumer with less than this unwritten is not slow, and its end would free next to nothing.
 const SLOW_FROM_BYTES: usize = 64 * 1024;
@@ -80,7 +79,7 @@ impl Shard {
             .iter()
             .map(|connection| {
                 let followed = match &*connection.state.borrow() {
-                    State::Open(member) if member.bills.spilled() => member.bills.capacity() * size_of::<BillId>(),
+                    State::Open(member) => member.bills.heap_bytes(),
                     _ => 0,
                 };
                 followed + connection.outbox.borrow().heap_bytes()

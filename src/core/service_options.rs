@@ -48,6 +48,8 @@ pub struct ServiceOptions {
     /// Bytes of publishes one shard may have waiting.
     pub max_queue_bytes: usize,
     pub threads: usize,
+    /// How many bills one connection may follow.
+    pub max_subscriptions: usize,
     /// Whether the host answers `lookup_user`; without it every valid token is let in.
     pub has_lookup: bool,
     pub lookup_timeout: Duration,
@@ -78,6 +80,7 @@ impl Default for ServiceOptions {
             backpressure: Backpressure { max_bytes: 1024 * 1024, policy: SlowConsumerPolicy::default() },
             max_queue_bytes: 64 * 1024 * 1024,
             threads: default_threads(),
+            max_subscriptions: 1000,
             has_lookup: false,
             lookup_timeout: Duration::from_secs(5),
             lookup_cache_ttl: Duration::ZERO,

@@ -13,7 +13,7 @@ use crate::core::connection_manager::ConnectionManager;
 use crate::core::hooks::Hooks;
 use crate::core::host::Host;
 use crate::core::service_options::ServiceOptions;
-use crate::core::subscription_manager::Interest;
+use crate::core::subscription_manager::RoutingTable;
 use crate::memory::progressive_degradation::SharedLevel;
 use crate::monitoring::statistics_collector::StatisticsCollector;
 use crate::types::UserId;
@@ -27,7 +27,7 @@ pub struct Shared {
     pub runtime: Arc<RuntimeConfig>,
     pub host: Arc<dyn Host>,
     pub users: Arc<ConnectionManager>,
-    pub interest: Interest,
+    pub routing: RoutingTable,
     pub statistics: Arc<StatisticsCollector>,
     /// How far memory pressure has degraded the run.
     pub level: SharedLevel,
@@ -55,7 +55,7 @@ impl Shared {
             runtime,
             host,
             users: Arc::new(ConnectionManager::new(now)),
-            interest: Interest::default(),
+            routing: RoutingTable::default(),
             statistics,
             level: SharedLevel::default(),
             hooks: Hooks::new(now),

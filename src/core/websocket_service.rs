@@ -263,7 +263,7 @@ impl WebSocketService {
             }
             dedupe.put(key, (), now);
         }
-        let shards = run.shared.interest.shards(bill);
+        let shards = run.shared.routing.shards(bill);
         if shards.is_empty() {
             return;
         }

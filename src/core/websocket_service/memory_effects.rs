@@ -149,7 +149,7 @@ impl WebSocketService {
         freed.operations = run.shards.iter().map(|shard| shard.operations.discard_older(now, STALE_OPERATION)).sum();
         self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(freed.operations).unwrap_or(u32::MAX));
         run.shared.users.forget_leavers(now);
-        run.shared.interest.give_back_room();
+        run.shared.routing.give_back_room();
         let (report, reports) = mpsc::channel();
         run.order(|| Command::Tidy { depth, report: report.clone() });
         drop(report);
@@ -194,7 +194,7 @@ impl MemoryEffects for Effects {
             let Some(run) = service.run() else { return Holdings::default() };
             Holdings {
                 connections: service.statistics.active_connections() as u64,
-                subscriptions: run.shared.interest.counts().pairs as u64,
+                subscriptions: run.shared.routing.counts().pairs as u64,
                 queued_bytes: run.shards.iter().map(|shard| shard.operations.bytes() as u64).sum(),
                 unwritten_bytes: service.statistics.pending_bytes() as u64,
                 dedupe_entries: service.dedupe().len() as u64,

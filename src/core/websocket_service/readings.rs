@@ -61,12 +61,12 @@ impl WebSocketService {
     pub fn counts(&self) -> Counts {
         let dedupe_entries = self.dedupe().len();
         let Some(run) = self.run() else { return Counts { dedupe_entries, ..Counts::default() } };
-        let interest = run.shared.interest.counts();
+        let routing = run.shared.routing.counts();
         Counts {
             users: run.shared.users.user_count(),
-            bills: interest.bills,
-            subscribed_users: interest.users,
-            subscriptions: interest.pairs,
+            bills: routing.bills,
+            subscribed_users: routing.users,
+            subscriptions: routing.pairs,
             queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
             queue_bytes: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
             dedupe_entries,
@@ -127,7 +127,7 @@ impl WebSocketService {
         let topics: usize = run.shards.iter().map(|shard| shard.post.topic_bytes()).sum();
         Sizes {
             connections: self.statistics.active_connections() * CONNECTION_BYTES + run.shared.users.heap_bytes(),
-            subscriptions: topics + run.shared.interest.heap_bytes(),
+            subscriptions: topics + run.shared.routing.heap_bytes(),
             dedupe,
             queues: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
             buffers,
@@ -136,11 +136,11 @@ impl WebSocketService {
 
     /// Oldest first, without duplicates.
     pub fn user_subscriptions(&self, user: &str) -> Vec<BillId> {
-        self.run().map(|run| run.shared.interest.subscriptions(user)).unwrap_or_default()
+        self.run().map(|run| run.shared.routing.subscriptions(user)).unwrap_or_default()
     }
 
     pub fn bill_subscribers(&self, bill: BillId) -> Vec<UserId> {
-        self.run().map(|run| run.shared.interest.subscribers(bill)).unwrap_or_default()
+        self.run().map(|run| run.shared.routing.subscribers(bill)).unwrap_or_default()
     }
 
     pub fn connection_count(&self, user: &str) -> usize {
