@@ -6,12 +6,18 @@
 mod support;
 
 use std::fmt;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use carillon::core::Arrival;
 use carillon::core::host::{Event, EventKind};
+use carillon::transport::Source;
+use carillon::transport::bridge::{Bridge, Pipe, Signal};
+use carillon::transport::head_reader::HeadReader;
 use carillon::types::BillId;
 use serde_json::json;
-use support::client::{close, frame, request, request_of, text};
+use support::client::{PING, close, frame, request, request_of, text};
 use support::{Client, PATIENCE, Service, TestHost, patiently};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -205,4 +211,87 @@ async fn a_panicking_look_up_refuses_its_handshake_only() {
     }
     everything_works(&service, &mut bystander).await;
     ends_as_ever(service, bystander).await;
+}
+
+/// Node's end of a bridge. Its signal panics as often as it is told to: in the middle of a write.
+struct Fragile(Arc<AtomicU32>);
+
+impl Signal for Fragile {
+    fn signal(&self) {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(left.is_err(), "as the test wants it");
+    }
+}
+
+/// A connection over a bridge that follows bill 1, and panics at its next writes, `panics` of them.
+async fn fragile_follower(service: &Service, panics: &Arc<AtomicU32>) -> Arc<Pipe> {
+    let (head, _) = HeadReader::default().push(&request_of("villain", "")).unwrap().unwrap();
+    let pipe = Pipe::new(Box::new(Fragile(panics.clone())));
+    let early = text(r#"{"type":"subscribe","data":{"bill_id":1}}"#);
+    service.core.accept(Arrival { source: Source::Bridge(Bridge::new(pipe.clone())), head, early, peer: None });
+    let mut written = Vec::new();
+    // What was written is taken, so that the next write signals again.
+    patiently(async {
+        while !written.windows(12).any(|window| window == br#""subscribed""#) {
+            written.extend(pipe.take_work().write);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    panics.store(1, Ordering::SeqCst);
+    pipe
+}
+
+#[tokio::test]
+async fn a_panic_while_one_connection_is_written_to_leaves_the_others_of_that_turn_alone() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let service = Service::start().await;
+    let panics = Arc::new(AtomicU32::new(0));
+    let mut before = service.follow("before", 1).await;
+    // One publish is written while its subscribers are walked through, several are written at the end of the turn.
+    for count in [1, 6] {
+        let _villain = fragile_follower(&service, &panics).await;
+        let mut after = service.follow("after", 1).await;
+        for number in 0..count {
+            let update = json!({ "of": count, "number": number }).to_string();
+            service.core.broadcast_bill_update(BillId::new(1).unwrap(), &update, "now");
+        }
+        for client in [&mut before, &mut after] {
+            for number in 0..count {
+                assert_eq!(client.json().await["update"]["number"], number);
+            }
+        }
+        assert_eq!(panics.load(Ordering::SeqCst), 0, "it has panicked");
+        assert_eq!(service.host.disconnection().await.0, 1006);
+        after.send(&close(1000, "")).await;
+        after.is_closed_with(1000).await;
+        assert_eq!(service.host.disconnection().await.0, 1000);
+    }
+    everything_works(&service, &mut before).await;
+    ends_as_ever(service, before).await;
+}
+
+#[tokio::test]
+async fn a_panic_in_a_heartbeat_costs_its_connection_only() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Tripwire("no pong in time")));
+    let service = Service::logging(TestHost::new(), dispatch, |options| {
+        options.base.heartbeat_interval = Duration::from_millis(100);
+    })
+    .await;
+    // Their heartbeats are due in the same turn: each panics, none is lost.
+    let mut mute = Vec::new();
+    for _ in 0..5 {
+        mute.push(service.join("villain").await);
+    }
+    for villain in &mut mute {
+        while villain.next().await.is_some() {}
+    }
+    for _ in 0..mute.len() {
+        assert_eq!(service.host.disconnection().await.0, 1006);
+    }
+    // Whoever comes now is pinged as ever.
+    let mut newcomer = service.join("newcomer").await;
+    assert_eq!(newcomer.frame().await.first, PING);
+    ends_as_ever(service, newcomer).await;
 }

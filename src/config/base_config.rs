@@ -14,7 +14,7 @@ pub struct BaseConfig {
     pub heartbeat_interval: Duration,
     /// Between two checks of the service's health.
     pub health_check_interval: Duration,
-    /// A connection whose last pong is older is cut at its next heartbeat.
+    /// How long a peer whose socket is full may take nothing: it cannot be asked whether it is there.
     pub stale_connection_threshold: Duration,
     /// How many connections are expected; for warnings, not a bound.
     pub connection_pool_size: usize,

@@ -32,6 +32,9 @@ use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What is read of a peer after it was refused, so that the answer is not lost to a reset; then comes the reset.
+const MAX_READ_AFTER_REFUSAL: usize = 64 * 1024;
+
 /// What a client that is turned away for want of memory is asked to wait: a few steps of the recovery.
 const RETRY_AFTER_SECONDS: u32 = 30;
 
@@ -185,13 +188,40 @@ impl Shard {
     pub(super) async fn respond(&self, visitor: &Visitor, response: Vec<u8>) {
         tokio::select! {
             biased;
-            answered = write_last(visitor, &response) => {
+            answered = self.write_last(visitor, &response) => {
                 if let Err(failure) = answered {
                     debug!(%failure, "an answer was not taken");
                 }
             }
             () = self.refusal_overdue() => {}
         }
+    }
+
+    /// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
+    async fn write_last(&self, visitor: &Visitor, mut rest: &[u8]) -> io::Result<()> {
+        while !rest.is_empty() {
+            poll_fn(|cx| visitor.poll_writable(cx)).await?;
+            match visitor.try_write(rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        visitor.shutdown_write();
+        let mut left = MAX_READ_AFTER_REFUSAL;
+        while left > 0 {
+            let read = poll_fn(|cx| {
+                let mut buffer = self.read_buffer.borrow_mut();
+                let most = left.min(buffer.len());
+                visitor.poll_read(cx, buffer.get_mut(..most).unwrap_or_default())
+            });
+            match read.await? {
+                0 => return Ok(()),
+                count => left -= count,
+            }
+        }
+        visitor.abort();
+        Ok(())
     }
 
     /// Ends when a refused peer has had its time to read why, or when the shard's own time is up.
@@ -302,7 +332,6 @@ impl Shard {
     ) {
         let number = ConnectionNumber(NEXT_NUMBER.fetch_add(1, Ordering::Relaxed));
         let encoding = upgrade.deflate().as_ref().map_or(Encoding::Plain, Negotiated::encoding);
-        let now = Instant::now();
         let mut connections = self.connections.borrow_mut();
         let place = connections.vacant_entry();
         // A shard would need 2^31 descriptors for there to be none.
@@ -314,14 +343,8 @@ impl Shard {
                 return;
             }
         };
-        let connection = Rc::new(Connection::new(
-            number,
-            key,
-            encoding,
-            transport,
-            State::Anonymous { remote_address },
-            self.timers.millis(now),
-        ));
+        let connection =
+            Rc::new(Connection::new(number, key, encoding, transport, State::Anonymous { remote_address }));
         place.insert(connection.clone());
         drop(connections);
         self.queue(&connection, Prepared::raw(upgrade.response()));
@@ -356,22 +379,6 @@ impl Shard {
             self.shared.host.emit(Event::Connection { id, remote_address: remote_address.into() });
         }
     }
-}
-
-/// Writes, ends our side, and reads the peer out, so that what it sent does not reset the answer away.
-async fn write_last(visitor: &Visitor, mut rest: &[u8]) -> io::Result<()> {
-    while !rest.is_empty() {
-        poll_fn(|cx| visitor.poll_writable(cx)).await?;
-        match visitor.try_write(rest) {
-            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    visitor.shutdown_write();
-    let mut sink = [0; 512];
-    while poll_fn(|cx| visitor.poll_read(cx, &mut sink)).await? > 0 {}
-    Ok(())
 }
 
 /// At least one, so that nobody comes back at once.

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::heartbeat::Liveness;
 use crate::core::outbox::{Flushed, Outbox};
 use crate::core::subscription_manager::Topics;
 use crate::core::token_bucket::{Rate, TokenBucket, Verdict};
@@ -38,7 +39,7 @@ pub struct Connection {
     pub(super) assembler: RefCell<Assembler>,
     pub(super) state: RefCell<State>,
     pub(super) outbox: RefCell<Outbox>,
-    pub(super) pulse: Cell<Pulse>,
+    pub(super) liveness: Cell<Liveness>,
     /// What replies queued since the outbox was last empty take.
     pub(super) owed: Cell<u32>,
     hooks_in_flight: Cell<u8>,
@@ -48,8 +49,16 @@ pub struct Connection {
     pub(super) is_staged: Cell<bool>,
     /// Whether the shard has it on the list of those that get a turn without news of their transport.
     pub(super) is_roused: Cell<bool>,
+    /// Whether it waits in the shard's backlog to go on with its work.
+    pub(super) is_behind: Cell<bool>,
+    /// Whether the shard keeps bytes of it that are not dealt with yet.
+    pub(super) has_rest: Cell<bool>,
+    /// Whether its last turn read everything there was to read.
+    pub(super) is_caught_up: Cell<bool>,
     /// Whether the socket was full at the last write: until there is news of room, nobody need try again.
     pub(super) is_blocked: Cell<bool>,
+    /// Whether the socket has taken bytes since the last heartbeat.
+    pub(super) has_taken: Cell<bool>,
     /// Whether it is not read from for a while, for want of memory.
     pub(super) is_resting: Cell<bool>,
     /// The unwritten bytes that the shard's counters know of.
@@ -67,10 +76,13 @@ pub enum State {
     },
     Open(Member),
     /// Our close frame is queued or sent; the peer's is awaited.
-    Closing,
+    Closing {
+        discarded: u32,
+    },
     /// Nothing but the outbox is written any more and nothing is understood: the end of the stream is awaited.
     Finishing {
         end_sent: bool,
+        discarded: u32,
     },
     /// To be cut without another byte.
     Cut,
@@ -82,13 +94,6 @@ pub struct Member {
     pub bills: Topics,
 }
 
-/// Whether the last ping has been answered, and when the last pong came (milliseconds since the shard began).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
-    pub last_pong: u32,
-    pub is_awaited: bool,
-}
-
 impl Connection {
     pub fn new(
         number: ConnectionNumber,
@@ -96,7 +101,6 @@ impl Connection {
         encoding: Encoding,
         transport: Transport,
         state: State,
-        now: u32,
     ) -> Self {
         Self {
             number,
@@ -106,13 +110,17 @@ impl Connection {
             assembler: RefCell::new(Assembler::new(encoding != Encoding::Plain)),
             state: RefCell::new(state),
             outbox: RefCell::default(),
-            pulse: Cell::new(Pulse { last_pong: now, is_awaited: false }),
+            liveness: Cell::default(),
             owed: Cell::new(0),
             hooks_in_flight: Cell::new(0),
             bucket: Cell::new(None),
             is_staged: Cell::new(false),
             is_roused: Cell::new(false),
+            is_behind: Cell::new(false),
+            has_rest: Cell::new(false),
+            is_caught_up: Cell::new(false),
             is_blocked: Cell::new(false),
+            has_taken: Cell::new(false),
             is_resting: Cell::new(false),
             accounted: Cell::new(0),
         }
@@ -191,6 +199,7 @@ impl Connection {
 
     pub(super) fn write(&self, parts: &[IoSlice<'_>], counters: &ShardCounters) -> io::Result<usize> {
         let count = self.transport.try_write(parts)?;
+        self.has_taken.set(true);
         counters.tally.traffic.add(Traffic::BytesOut, count as u64);
         Ok(count)
     }
@@ -201,6 +210,14 @@ impl Connection {
         let verdict = bucket.charge(rate, now);
         self.bucket.set(Some(bucket));
         verdict
+    }
+
+    /// Takes back what the last message was charged.
+    pub fn refund(&self, rate: Rate) {
+        if let Some(mut bucket) = self.bucket.get() {
+            bucket.refund(rate);
+            self.bucket.set(Some(bucket));
+        }
     }
 
     /// Brings the shard's count of unwritten bytes up to date.
@@ -219,7 +236,13 @@ impl Connection {
     }
 
     pub fn hook_started(&self) {
+        // No message is looked at while there are as many as there may be, and none starts more than one.
+        debug_assert!(self.hooks_in_flight.get() < MAX_HOOKS_IN_FLIGHT, "a hook too many");
         self.hooks_in_flight.set(self.hooks_in_flight.get().saturating_add(1));
+    }
+
+    pub fn has_hooks_in_flight(&self) -> bool {
+        self.hooks_in_flight.get() > 0
     }
 
     pub fn hook_settled(&self) {
@@ -236,15 +259,31 @@ impl Connection {
         self.transport.abort();
     }
 
+    /// Whether nothing more of the peer is to be read or understood for now. One that is being closed is never paused: it
+    /// causes no work.
     pub(super) fn is_paused(&self, level: DegradationLevel) -> bool {
         let patience = MAX_UNREAD_REPLIES >> level.patience_shift();
-        self.is_resting.get()
+        let holds_up = self.is_resting.get()
             || self.hooks_in_flight.get() >= MAX_HOOKS_IN_FLIGHT
-            || (self.owed.get() as usize > patience && self.outbox.borrow().is_due())
+            || (self.owed.get() as usize > patience && self.outbox.borrow().is_due());
+        holds_up && self.is_listening()
+    }
+
+    /// Counts bytes that are read after a close frame was queued; `false` if they are more than `most`.
+    pub(super) fn may_still_send(&self, count: usize, most: usize) -> bool {
+        match &mut *self.state.borrow_mut() {
+            State::Anonymous { .. } | State::Open(_) | State::Cut => true,
+            State::Closing { discarded } | State::Finishing { discarded, .. } => {
+                *discarded = discarded.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                *discarded as usize <= most
+            }
+        }
     }
 }
 
 impl State {
+    pub const FINISHING: Self = Self::Finishing { end_sent: false, discarded: 0 };
+
     /// The state after a close frame for this reason is queued. After a violation the peer's bytes mean nothing
     /// any more; otherwise its close frame completes the handshake (RFC 6455 §7.1.2).
     pub fn after_closing(reason: CloseReason) -> Self {
@@ -252,12 +291,12 @@ impl State {
             CloseReason::InvalidData
             | CloseReason::MessageTooBig
             | CloseReason::ProtocolError
-            | CloseReason::TooManyFragments => Self::Finishing { end_sent: false },
+            | CloseReason::TooManyFragments => Self::FINISHING,
             CloseReason::AuthenticationRequired
             | CloseReason::RateLimited
             | CloseReason::ServiceRestart
             | CloseReason::Shutdown
-            | CloseReason::SlowConsumer => Self::Closing,
+            | CloseReason::SlowConsumer => Self::Closing { discarded: 0 },
         }
     }
 }

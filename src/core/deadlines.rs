@@ -3,50 +3,106 @@
 //! Owned by a shard, one queue per purpose. Entries are never cancelled: whoever takes a due entry checks
 //! whether it still means anything.
 
-use std::collections::VecDeque;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub struct Deadlines<T> {
     epoch: Instant,
-    /// Nanoseconds since the epoch: half the size of an `Instant`.
+    /// Nanoseconds since the epoch: half the size of an `Instant`. In order.
     entries: VecDeque<(u64, T)>,
+    /// Entries that are due before one that was added earlier, as when the delay was lowered.
+    early: BinaryHeap<Reverse<Early<T>>>,
+    /// Keeps early entries with the same deadline in their order.
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Early<T> {
+    due: u64,
+    number: u64,
+    entry: T,
+}
+
+impl<T> Early<T> {
+    fn order(&self) -> (u64, u64) {
+        (self.due, self.number)
+    }
+}
+
+impl<T> PartialEq for Early<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl<T> Eq for Early<T> {}
+
+impl<T> PartialOrd for Early<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Early<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
 }
 
 impl<T> Deadlines<T> {
     /// Nothing is due before `epoch`.
     pub fn new(epoch: Instant) -> Self {
-        Self { epoch, entries: VecDeque::new() }
+        Self { epoch, entries: VecDeque::new(), early: BinaryHeap::new(), next_number: 0 }
     }
 
-    /// Entries come in order of their deadlines as long as the delay stays; one that would come early
-    /// (the delay was lowered meanwhile) is put in its place.
+    /// In constant time while the delay stays the same, in logarithmic time after it was lowered.
     pub fn push(&mut self, now: Instant, delay: Duration, entry: T) {
         let since_epoch = now.saturating_duration_since(self.epoch).saturating_add(delay);
         let due = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-        let at = self.entries.iter().rposition(|(earlier, _)| *earlier <= due).map_or(0, |last| last + 1);
-        if at == self.entries.len() {
+        if self.entries.back().is_none_or(|(last, _)| *last <= due) {
             self.entries.push_back((due, entry));
         } else {
-            self.entries.insert(at, (due, entry));
+            let number = self.next_number;
+            self.next_number += 1;
+            self.early.push(Reverse(Early { due, number, entry }));
         }
     }
 
     pub fn next(&self) -> Option<Instant> {
-        self.entries.front().map(|(due, _)| self.instant(*due))
+        let in_order = self.entries.front().map(|(due, _)| *due);
+        let early = self.early.peek().map(|Reverse(early)| early.due);
+        [in_order, early].into_iter().flatten().min().map(|due| self.instant(due))
     }
 
     /// The earliest entry if it is due, with the moment it was due at.
     pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, T)> {
-        if self.next()? > now {
-            return None;
-        }
-        let (due, entry) = self.entries.pop_front()?;
-        // A queue that once held a burst must not keep its size for ever.
+        let next = self.next().filter(|next| *next <= now)?;
+        let in_order = self.entries.front().is_some_and(|(due, _)| self.instant(*due) == next);
+        let entry = match in_order {
+            true => self.entries.pop_front()?.1,
+            false => self.early.pop()?.0.entry,
+        };
+        self.give_back_room();
+        Some((next, entry))
+    }
+
+    /// Forgets every entry.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.early.clear();
+        self.give_back_room();
+    }
+
+    /// A queue that once held a burst must not keep its size for ever.
+    fn give_back_room(&mut self) {
         if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);
         }
-        Some((self.instant(due), entry))
+        if self.early.capacity() > 64 && self.early.len() * 4 < self.early.capacity() {
+            self.early.shrink_to(self.early.len() * 2);
+        }
     }
 
     fn instant(&self, nanoseconds: u64) -> Instant {
@@ -74,6 +130,27 @@ mod tests {
             order.push(entry);
         }
         assert_eq!(order, ['a', 'b', 'c', 'd']);
+    }
+
+    #[test]
+    fn a_lowered_delay_costs_no_more_with_many_old_deadlines_than_with_none() {
+        let start = Instant::now();
+        let mut deadlines = Deadlines::new(start);
+        for entry in 0..80_000 {
+            deadlines.push(start, 100 * SECOND, entry);
+        }
+        for entry in 0..1000 {
+            deadlines.push(start, SECOND, entry);
+        }
+        // None of the old ones was touched.
+        assert_eq!((deadlines.entries.len(), deadlines.early.len()), (80_000, 1000));
+        for entry in 0..1000 {
+            assert_eq!(deadlines.pop_due(start + SECOND), Some((start + SECOND, entry)));
+        }
+        assert_eq!(deadlines.pop_due(start + SECOND), None);
+        deadlines.clear();
+        assert_eq!(deadlines.next(), None);
+        assert!(deadlines.entries.capacity() <= 64 && deadlines.early.capacity() <= 64);
     }
 
     #[test]

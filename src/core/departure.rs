@@ -70,7 +70,7 @@ impl Shard {
             Some(PeerClose { code, reason }) => (Prepared::close(code, reason), code, reason.to_owned()),
             None => (Prepared::close_empty(), NO_STATUS_RECEIVED, String::new()),
         };
-        self.depart(connection, State::Finishing { end_sent: false }, &Ending::ByPeer { code, reason });
+        self.depart(connection, State::FINISHING, &Ending::ByPeer { code, reason });
         self.queue(connection, frame);
         self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
         self.rouse(connection);
@@ -94,6 +94,7 @@ impl Shard {
         connection.outbox.take();
         connection.account(&self.counters);
         connection.transport.unwatch(&self.registry);
+        self.backlog.borrow_mut().forget(connection.key);
         self.connections.borrow_mut().try_remove(connection.key.0 as usize);
     }
 
@@ -130,7 +131,7 @@ impl Shard {
     fn finish(&self, connection: &Rc<Connection>) {
         let mut state = connection.state.borrow_mut();
         if !matches!(*state, State::Finishing { .. } | State::Cut) {
-            *state = State::Finishing { end_sent: false };
+            *state = State::FINISHING;
         }
         drop(state);
         self.rouse(connection);

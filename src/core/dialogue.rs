@@ -5,31 +5,32 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tracing::debug;
 
 use crate::core::connection::{Connection, State};
 use crate::core::containment::contained;
+use crate::core::heartbeat::Liveness;
 use crate::core::host::{Event, EventKind};
 use crate::core::message_handler::{self, Action, Context, Reply};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
 use crate::core::subscription_manager::Transition;
-use crate::core::token_bucket::Verdict;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::{Hook, Traffic};
+use crate::monitoring::tally::Hook;
 use crate::transport::assembler::Message;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, ConnectionKey, ConnectionNumber, Priority};
 
+/// How soon a connection is looked at again whose token is still being checked at the end of its time.
+const AUTH_CHECKED_AGAIN: Duration = Duration::from_millis(250);
+
 impl Shard {
     /// One message from a peer that is listened to.
     pub(super) fn hear(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
-        if !self.allows(connection, &message) {
-            return;
-        }
         match message {
             Message::Text(text) => self.answer(connection, text.as_bytes()),
             Message::Binary(bytes) => self.answer(connection, String::from_utf8_lossy(bytes).as_bytes()),
@@ -38,35 +39,9 @@ impl Shard {
                 connection.owe(pong.payload().len());
                 self.queue(connection, pong);
             }
-            Message::Pong(_) => {
-                let mut pulse = connection.pulse.get();
-                pulse.is_awaited = false;
-                pulse.last_pong = self.timers.millis(std::time::Instant::now());
-                connection.pulse.set(pulse);
-            }
+            Message::Pong(_) => connection.liveness.set(Liveness::default()),
             // The caller keeps close frames to itself: they change what it does next.
             Message::Close(_) => {}
-        }
-    }
-
-    /// Whether the peer has not sent more than it may. Control frames count like messages.
-    fn allows(&self, connection: &Rc<Connection>, message: &Message<'_>) -> bool {
-        let Some(rate) = self.shared.options.message_rate else { return true };
-        match connection.charge(rate, self.timers.millis(std::time::Instant::now())) {
-            Verdict::Allowed => true,
-            Verdict::Refused => {
-                self.counters.tally.traffic.add(Traffic::RateLimited, 1);
-                if matches!(message, Message::Text(_) | Message::Binary(_)) {
-                    self.counters.message(UnixMillis::now(), None);
-                    self.reply(connection, Prepared::text(outgoing::error("Rate limit exceeded")), Priority::Normal);
-                }
-                false
-            }
-            Verdict::Abusive => {
-                self.counters.tally.traffic.add(Traffic::RateLimited, 1);
-                self.close(connection, CloseReason::RateLimited);
-                false
-            }
         }
     }
 
@@ -78,10 +53,19 @@ impl Shard {
         }
     }
 
-    /// No `auth` message has come in time.
-    pub(super) fn auth_overdue(&self, connection: &Rc<Connection>) {
-        let is_anonymous = matches!(&*connection.state.borrow(), State::Anonymous { .. });
-        if is_anonymous {
+    /// The time for an `auth` message is over.
+    pub(super) fn auth_overdue(self: &Rc<Self>, connection: &Rc<Connection>) {
+        let is_anonymous = || matches!(&*connection.state.borrow(), State::Anonymous { .. });
+        if is_anonymous() {
+            self.read_what_has_come(connection);
+        }
+        if !is_anonymous() {
+            return;
+        }
+        if connection.has_hooks_in_flight() {
+            // It has come in time, and the answer has a deadline of its own.
+            self.timers.auth_within(AUTH_CHECKED_AGAIN, connection.key, connection.number);
+        } else {
             self.close(connection, CloseReason::AuthenticationRequired);
         }
     }

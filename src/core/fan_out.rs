@@ -3,6 +3,7 @@
 //! A message is encoded once; a connection gets a reference. What is queued during a turn leaves at its end in
 //! one write per connection. Runs on the shard's thread.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,36 +23,36 @@ impl Shard {
     /// Queues one publish at every connection it is for. The turn's end writes it.
     pub(super) fn carry_out(&self, operation: &Operation) {
         let mut exhausted = Vec::new();
-        let mut deliver = |connection: &Rc<Connection>| {
+        let deliver = |connection: &Rc<Connection>| {
             if !self.deliver(connection, &operation.message, operation.priority) {
                 exhausted.push(connection.clone());
             }
         };
-        match &operation.target {
+        let connections = self.connections.borrow();
+        let broken = match &operation.target {
             Target::Bill(bill) => {
-                let connections = self.connections.borrow();
-                for key in self.topics.borrow().subscribers(*bill) {
-                    if let Some(connection) = connections.get(key.0 as usize) {
-                        deliver(connection);
-                    }
-                }
+                let topics = self.topics.borrow();
+                let subscribers = topics.subscribers(*bill);
+                for_each_guarded(subscribers.filter_map(|key| connections.get(key.0 as usize)), deliver)
             }
             Target::Connections(references) => {
-                for reference in references.iter().filter(|reference| reference.shard == self.id) {
-                    if let Some(connection) = self.connection_numbered(reference.key, reference.number) {
-                        deliver(&connection);
-                    }
-                }
+                let ours = references.iter().filter(|reference| reference.shard == self.id);
+                let named = ours.filter_map(|reference| {
+                    connections.get(reference.key.0 as usize).filter(|one| one.number == reference.number)
+                });
+                for_each_guarded(named, deliver)
             }
             Target::Everybody => {
-                let connections = self.connections.borrow();
-                connections.iter().filter(|(_, connection)| connection.is_open()).for_each(|(_, one)| deliver(one));
+                let open = connections.iter().map(|(_, connection)| connection).filter(|one| one.is_open());
+                for_each_guarded(open, deliver)
             }
-        }
+        };
+        drop(connections);
         // Closing changes the tables that were walked above.
         for connection in exhausted {
-            self.drop_slow_consumer(&connection);
+            self.guard(&connection, || self.drop_slow_consumer(&connection));
         }
+        self.end_broken(broken);
     }
 
     /// Says something in the service's own name, at once.
@@ -168,21 +169,28 @@ impl Shard {
     /// One write for each connection that something was queued for in this turn.
     pub(super) fn flush_staged(&self) {
         let staged: Vec<ConnectionKey> = std::mem::take(&mut *self.staged.borrow_mut());
-        let mut deflaters = self.deflaters.borrow_mut();
-        for key in &staged {
-            if let Some(connection) = self.connection(*key) {
-                connection.is_staged.set(false);
-                if !connection.flush(&mut deflaters, &self.counters) {
-                    self.rouse(&connection);
-                }
-                connection.account(&self.counters);
+        let connections = self.connections.borrow();
+        let broken = for_each_guarded(staged.iter().filter_map(|key| connections.get(key.0 as usize)), |connection| {
+            connection.is_staged.set(false);
+            if !connection.flush(&mut self.deflaters.borrow_mut(), &self.counters) {
+                self.rouse(connection);
             }
-        }
+            connection.account(&self.counters);
+        });
+        drop(connections);
+        self.end_broken(broken);
         let mut spare = staged;
         spare.clear();
         // The list keeps its room for the next turn, but not the room of an exceptional one.
         if spare.capacity() <= 16_384 {
             *self.staged.borrow_mut() = spare;
+        }
+    }
+
+    /// Ends the connections for which something panicked.
+    fn end_broken(&self, broken: Vec<Rc<Connection>>) {
+        for connection in broken {
+            self.end_by_panic(&connection);
         }
     }
 
@@ -226,5 +234,27 @@ impl Shard {
     fn encoding_for(&self, connection: &Connection, message: &Prepared) -> Encoding {
         let is_worth_it = message.is_data() && message.payload().len() >= self.runtime.get().compression_threshold;
         if is_worth_it { connection.encoding } else { Encoding::Plain }
+    }
+}
+
+/// Does something for each connection and returns those for which it panicked; the others have their turn all the same.
+/// There is one boundary for all of them, set up again after each panic: one for each would cost every delivery.
+fn for_each_guarded<'c>(
+    mut connections: impl Iterator<Item = &'c Rc<Connection>>,
+    mut action: impl FnMut(&Rc<Connection>),
+) -> Vec<Rc<Connection>> {
+    let mut broken = Vec::new();
+    loop {
+        let mut current = None;
+        let walk = AssertUnwindSafe(|| {
+            for connection in connections.by_ref() {
+                current = Some(connection);
+                action(connection);
+            }
+        });
+        match (catch_unwind(walk), current) {
+            (Err(_panic), Some(connection)) => broken.push(connection.clone()),
+            _ => return broken,
+        }
     }
 }

@@ -28,6 +28,7 @@ use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
 use crate::core::containment::{contain, contained};
+use crate::core::ingress::{Backlog, READ_BUFFER_BYTES};
 use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
@@ -47,8 +48,6 @@ use crate::transport::listener::Newcomer;
 use crate::transport::prepared::Prepared;
 use crate::transport::socket::reactor::{Reactor, Registry};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
-
-const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How many publishes are carried out before connections get their turn.
 const OPERATIONS_PER_TURN: usize = 128;
@@ -109,6 +108,8 @@ pub struct Shard {
     pub(super) staged: RefCell<Vec<ConnectionKey>>,
     /// Connections that get a turn without news of their transport.
     pub(super) roused: RefCell<Vec<ConnectionKey>>,
+    /// Connections whose turn was too short.
+    pub(super) backlog: RefCell<Backlog>,
     pub(super) knocks: Arc<Knocks>,
     /// Rung to have the shard look for something to do.
     pub(super) bell: Arc<Bell>,
@@ -219,6 +220,7 @@ impl Shard {
             timers: Timers::new(now, bell.clone()),
             staged: RefCell::default(),
             roused: RefCell::default(),
+            backlog: RefCell::default(),
             knocks: Arc::new(Knocks::new(bell.clone())),
             bell,
             registry,
@@ -344,6 +346,7 @@ impl Shard {
         if values.batch_delay != before.batch_delay || values.batch_size < before.batch_size {
             // What waits was promised to the old setting; sending it early is never wrong.
             self.flush_batches();
+            self.timers.forget_flushes();
         }
     }
 
@@ -388,14 +391,14 @@ impl Shard {
             if let Some(connection) = self.connection(key)
                 && connection.outbox.borrow().batch() == batch
             {
-                self.flush_batch(&connection);
+                self.guard(&connection, || self.flush_batch(&connection));
             }
         }
         self.envelopes.borrow_mut().forget();
         self.beat(now);
         while let Some((key, number)) = self.timers.due_linger(now) {
             if let Some(connection) = self.connection_numbered(key, number) {
-                self.cut(&connection);
+                self.guard(&connection, || self.cut(&connection));
             }
         }
         while let Some((key, number)) = self.timers.due_rest(now) {
@@ -406,7 +409,7 @@ impl Shard {
         }
         while let Some((key, number)) = self.timers.due_auth(now) {
             if let Some(connection) = self.connection_numbered(key, number) {
-                self.auth_overdue(&connection);
+                self.guard(&connection, || self.auth_overdue(&connection));
             }
         }
     }

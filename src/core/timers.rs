@@ -44,6 +44,11 @@ impl Timers {
         self.add(&self.flushes, delay, (key, batch));
     }
 
+    /// Every batch has left.
+    pub fn forget_flushes(&self) {
+        self.flushes.borrow_mut().clear();
+    }
+
     pub fn beat_in(&self, delay: Duration, key: ConnectionKey, number: ConnectionNumber) {
         self.add(&self.heartbeats, delay, (key, number));
     }

@@ -48,6 +48,11 @@ impl TokenBucket {
             Verdict::Abusive
         }
     }
+
+    /// Takes back the charge for a message that was allowed and is charged again later.
+    pub fn refund(&mut self, rate: Rate) {
+        self.tokens = (self.tokens + 1.0).min(rate.burst as f32);
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +82,15 @@ mod tests {
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Refused).count(), 20);
         assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Abusive).count(), 60);
         assert_eq!(bucket.charge(RATE, 2300), Verdict::Allowed);
+    }
+
+    #[test]
+    fn a_refund_undoes_a_charge_and_never_adds_to_the_burst() {
+        let mut bucket = TokenBucket::new(RATE, 0);
+        bucket.refund(RATE);
+        assert!(charge(&mut bucket, 0, 20).iter().all(|verdict| *verdict == Verdict::Allowed));
+        bucket.refund(RATE);
+        assert_eq!(charge(&mut bucket, 0, 2), [Verdict::Allowed, Verdict::Refused]);
     }
 
     #[test]

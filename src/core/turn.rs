@@ -1,7 +1,8 @@
-//! One connection's turn: what is due is written, what has come is read and understood, until it has to wait.
+//! One connection's turn: what is due is written, what has come is read and understood, until it has to wait or the turn's
+//! budget is spent.
 //!
-//! Given by the shard's loop when the transport has news, and when somebody asks for it ([`Shard::rouse`]). Runs on the
-//! shard's thread. Large buffers are the shard's: between two turns an idle connection holds none.
+//! Given by the shard's loop when the transport has news, when somebody asks for it ([`Shard::rouse`]), and out of the
+//! backlog. Runs on the shard's thread. Large buffers are the shard's: between two turns an idle connection holds none.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -9,22 +10,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, error};
 
 use crate::core::connection::{Connection, State};
 use crate::core::containment::{contain, note_panic};
 use crate::core::host::Ending;
+use crate::core::ingress::{Budget, Rest};
 use crate::core::outbox::Flushed;
+use crate::core::receiver::{MessageReceiver, Stop};
 use crate::core::shard::{Bell, Shard};
 use crate::core::visitor::Watched;
 use crate::monitoring::tally::Traffic;
-use crate::transport::assembler::Message;
 use crate::transport::socket::reactor::Reactor;
 use crate::types::{ConnectionKey, ConnectionNumber};
 
-/// Reads of one connection before others get their turn: a peer that sends without a break must not hold up its shard.
-const READS_PER_TURN: usize = 4;
+/// How long connections of the backlog are served before others get their turn.
+const BACKLOG_SLICE: Duration = Duration::from_millis(3);
+
+/// Connections that get a turn without news of their transport, before others get theirs.
+const ROUSED_PER_TURN: usize = 64;
+
+/// What a peer may still send after a close frame was queued for it: what was under way, and little more.
+const MAX_DISCARDED: usize = 1024 * 1024;
 
 /// Connections whose transport wakes from elsewhere: those of a bridge.
 pub struct Knocks {
@@ -83,7 +92,8 @@ impl Shard {
             }
         }
         // Whoever is roused by these turns comes next time.
-        let roused = std::mem::take(&mut *self.roused.borrow_mut());
+        let mut roused = std::mem::take(&mut *self.roused.borrow_mut());
+        let later = roused.split_off(roused.len().min(ROUSED_PER_TURN));
         for key in roused {
             if let Some(connection) = self.connection(key)
                 && connection.is_roused.replace(false)
@@ -91,53 +101,87 @@ impl Shard {
                 self.give_turn(&connection);
             }
         }
+        if !later.is_empty() {
+            self.roused.borrow_mut().splice(..0, later);
+        }
+        self.work_off_backlog();
+    }
+
+    /// Gives turns to those whose last one was too short, each at most one.
+    fn work_off_backlog(self: &Rc<Self>) {
+        let waiting = self.backlog.borrow().len();
+        if waiting == 0 {
+            return;
+        }
+        let began = Instant::now();
+        for _ in 0..waiting {
+            let Some(key) = self.backlog.borrow_mut().next() else { break };
+            if let Some(connection) = self.connection(key)
+                && connection.is_behind.replace(false)
+            {
+                self.guarded(&connection, |waker| {
+                    self.turn(&connection, Budget::further(), &mut Context::from_waker(waker))
+                });
+            }
+            if began.elapsed() >= BACKLOG_SLICE {
+                break;
+            }
+        }
     }
 
     /// Whether somebody is owed a turn at once.
     pub(super) fn has_roused(&self) -> bool {
-        !self.roused.borrow().is_empty()
+        !self.roused.borrow().is_empty() || !self.backlog.borrow().is_empty()
     }
 
     pub(super) fn give_turn(self: &Rc<Self>, connection: &Rc<Connection>) {
-        self.guarded(connection, |waker| self.turn(connection, &mut Context::from_waker(waker)));
+        // What waits in the backlog goes on from there, and others are not kept waiting for it.
+        let budget = if connection.is_behind.get() { Budget::nothing() } else { Budget::first() };
+        self.guarded(connection, |waker| self.turn(connection, budget, &mut Context::from_waker(waker)));
     }
 
     /// The first turn of a new connection, which begins with what came in the packet of its request.
-    pub(super) fn begin(self: &Rc<Self>, connection: &Rc<Connection>, mut early: Vec<u8>) {
-        self.guarded(connection, |waker| {
-            if !early.is_empty() {
-                self.understand(connection, &mut early);
+    pub(super) fn begin(self: &Rc<Self>, connection: &Rc<Connection>, early: Vec<u8>) {
+        self.keep_rest(connection, Rest::new(early));
+        self.give_turn(connection);
+    }
+
+    fn guarded(self: &Rc<Self>, connection: &Rc<Connection>, turn: impl FnOnce(&Waker) -> Poll<Ending>) {
+        self.guard(connection, || {
+            let knocker = connection.transport.wakes().then(|| {
+                let connection = (connection.key, connection.number);
+                Waker::from(Arc::new(Knocker { knocks: self.knocks.clone(), connection }))
+            });
+            if let Poll::Ready(ending) = turn(knocker.as_ref().unwrap_or(Waker::noop())) {
+                self.retire(connection, ending);
             }
-            self.turn(connection, &mut Context::from_waker(waker))
         });
     }
 
     /// A panic costs this connection and no other: state shared with others is only changed by code that leaves it
     /// whole, and what this connection holds is taken out of every table here.
-    fn guarded(self: &Rc<Self>, connection: &Rc<Connection>, turn: impl FnOnce(&Waker) -> Poll<Ending>) {
-        let knocker = connection.transport.wakes().then(|| {
-            let connection = (connection.key, connection.number);
-            Waker::from(Arc::new(Knocker { knocks: self.knocks.clone(), connection }))
-        });
-        let waker = knocker.as_ref().unwrap_or(Waker::noop());
-        let ending = match catch_unwind(AssertUnwindSafe(|| turn(waker))) {
-            Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(ending)) => ending,
-            Err(_panic) => {
-                note_panic();
-                error!(connection = connection.number.0, "a connection was ended by a panic");
-                Ending::Lost
-            }
-        };
-        contain("the end of a connection", || self.retire(connection, ending));
+    pub(super) fn guard(&self, connection: &Rc<Connection>, action: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(action)).is_err() {
+            self.end_by_panic(connection);
+        }
     }
 
-    fn turn(self: &Rc<Self>, connection: &Rc<Connection>, cx: &mut Context<'_>) -> Poll<Ending> {
-        for _ in 0..READS_PER_TURN {
+    pub(super) fn end_by_panic(&self, connection: &Rc<Connection>) {
+        note_panic();
+        error!(connection = connection.number.0, "a connection was ended by a panic");
+        contain("the end of a connection", || self.retire(connection, Ending::Lost));
+    }
+
+    fn turn(self: &Rc<Self>, connection: &Rc<Connection>, mut budget: Budget, cx: &mut Context<'_>) -> Poll<Ending> {
+        connection.is_caught_up.set(false);
+        loop {
             let written = self.poll_write(connection, cx);
             connection.account(&self.counters);
             if let Poll::Ready(ending) = written {
                 return Poll::Ready(ending);
+            }
+            if connection.is_behind.get() {
+                return Poll::Pending;
             }
             let level = self.shared.level.get();
             if connection.is_paused(level) {
@@ -147,23 +191,83 @@ impl Shard {
                     _ => Poll::Pending,
                 };
             }
-            let mut buffer = self.read_buffer.borrow_mut();
-            match connection.transport.poll_read(cx, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ending::Lost),
-                Poll::Ready(Ok(count)) => {
-                    self.counters.tally.traffic.add(Traffic::BytesIn, count as u64);
-                    self.understand(connection, buffer.get_mut(..count).unwrap_or_default());
+            let stop = match self.take_rest(connection) {
+                Some(mut rest) => {
+                    let (taken, stop) = self.understand(connection, rest.unread(), &mut budget);
+                    rest.advance(taken);
+                    self.keep_rest(connection, rest);
+                    stop
                 }
-                Poll::Ready(Err(failure)) => return Poll::Ready(lost(&failure)),
-            }
-            if let Some(pause) = level.read_pause() {
-                connection.is_resting.set(true);
-                self.timers.rest_for(pause, connection.key, connection.number);
+                None => match self.read(connection, &mut budget, cx) {
+                    Ok(ControlFlow::Continue(stop)) => stop,
+                    Ok(ControlFlow::Break(turn)) => return turn,
+                    Err(failure) => return Poll::Ready(lost(&failure)),
+                },
+            };
+            if stop == Some(Stop::Budget) {
+                self.fall_behind(connection);
+                return Poll::Pending;
             }
         }
-        self.rouse(connection);
-        Poll::Pending
+    }
+
+    /// Reads once, if the budget allows, and understands that. `Break`: how the turn ends.
+    fn read(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        budget: &mut Budget,
+        cx: &mut Context<'_>,
+    ) -> io::Result<ControlFlow<Poll<Ending>, Option<Stop>>> {
+        let mut buffer = self.read_buffer.borrow_mut();
+        let Some(room) = budget.take_read().and_then(|most| buffer.get_mut(..most)) else {
+            return Ok(ControlFlow::Continue(Some(Stop::Budget)));
+        };
+        let count = match connection.transport.poll_read(cx, room) {
+            Poll::Pending if connection.transport.is_readable() => {
+                return Ok(ControlFlow::Continue(Some(Stop::Budget)));
+            }
+            Poll::Pending => {
+                connection.is_caught_up.set(true);
+                return Ok(ControlFlow::Break(Poll::Pending));
+            }
+            Poll::Ready(count) => count?,
+        };
+        if count == 0 {
+            return Ok(ControlFlow::Break(Poll::Ready(Ending::Lost)));
+        }
+        self.counters.tally.traffic.add(Traffic::BytesIn, count as u64);
+        if !connection.may_still_send(count, MAX_DISCARDED) {
+            connection.abort();
+            return Ok(ControlFlow::Break(Poll::Ready(Ending::Lost)));
+        }
+        let bytes = room.get_mut(..count).unwrap_or_default();
+        let (taken, stop) = self.understand(connection, bytes, budget);
+        if let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            self.keep_rest(connection, Rest::new(rest.to_vec()));
+        }
+        if let Some(pause) = self.shared.level.get().read_pause() {
+            connection.is_resting.set(true);
+            self.timers.rest_for(pause, connection.key, connection.number);
+        }
+        Ok(ControlFlow::Continue(stop))
+    }
+
+    /// Has the connection go on after everybody else.
+    fn fall_behind(&self, connection: &Connection) {
+        if !connection.is_behind.replace(true) {
+            self.backlog.borrow_mut().enqueue(connection.key);
+        }
+    }
+
+    fn take_rest(&self, connection: &Connection) -> Option<Rest> {
+        connection.has_rest.replace(false).then(|| self.backlog.borrow_mut().take(connection.key)).flatten()
+    }
+
+    fn keep_rest(&self, connection: &Connection, rest: Rest) {
+        if !rest.is_empty() {
+            connection.has_rest.set(true);
+            self.backlog.borrow_mut().keep(connection.key, rest);
+        }
     }
 
     /// Writes until nothing is due or the socket is full. `Pending` means: carry on.
@@ -190,7 +294,7 @@ impl Shard {
             }
         }
         connection.is_blocked.set(false);
-        if let State::Finishing { end_sent } = &mut *connection.state.borrow_mut()
+        if let State::Finishing { end_sent, .. } = &mut *connection.state.borrow_mut()
             && !std::mem::replace(end_sent, true)
         {
             connection.transport.shutdown_write();
@@ -198,28 +302,48 @@ impl Shard {
         Poll::Pending
     }
 
-    fn understand(self: &Rc<Self>, connection: &Rc<Connection>, bytes: &mut [u8]) {
-        if matches!(&*connection.state.borrow(), State::Finishing { .. } | State::Cut) {
-            return;
-        }
+    /// Takes in bytes of the peer: how many, and why no more.
+    fn understand(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        bytes: &mut [u8],
+        budget: &mut Budget,
+    ) -> (usize, Option<Stop>) {
+        let length = bytes.len();
         let mut assembler = connection.assembler.borrow_mut();
-        let result =
-            assembler.push(bytes, &self.limits, &mut self.inflater.borrow_mut(), &mut |message| match message {
-                Message::Close(close) => {
-                    self.peer_closed(connection, close);
-                    ControlFlow::Break(())
+        let taken = match &*connection.state.borrow() {
+            State::Anonymous { .. } | State::Open(_) => None,
+            // After our own close frame only the peer's is waited for.
+            State::Closing { .. } => Some(assembler.skip_to_close(bytes)),
+            State::Finishing { .. } | State::Cut => {
+                assembler.forget();
+                return (length, None);
+            }
+        };
+        let (result, stop) = match taken {
+            Some(Ok((taken, is_closed))) => {
+                drop(assembler);
+                if is_closed {
+                    self.peer_closed(connection, None);
                 }
-                message => {
-                    if connection.is_listening() {
-                        self.hear(connection, message);
-                    }
-                    // After our own close frame only the peer's is waited for.
-                    ControlFlow::Continue(())
-                }
-            });
+                return (taken, None);
+            }
+            Some(Err(reason)) => (Err(reason), None),
+            None => {
+                let level = self.shared.level.get();
+                let mut receiver = MessageReceiver::new(self, connection, budget, level);
+                let result = assembler.advance(bytes, &self.limits, &mut self.inflater.borrow_mut(), &mut receiver);
+                let stop = matches!(result, Ok(taken) if taken < length).then(|| receiver.stop());
+                (result, stop)
+            }
+        };
         drop(assembler);
-        if let Err(reason) = result {
-            self.fault(connection, reason);
+        match result {
+            Ok(taken) => (taken, stop),
+            Err(reason) => {
+                self.fault(connection, reason);
+                (length, None)
+            }
         }
     }
 }

@@ -109,6 +109,13 @@ impl Visitor {
         }
     }
 
+    /// The peer shall see a reset instead of an orderly end.
+    pub fn abort(&self) {
+        if let Some(transport) = &self.transport {
+            transport.abort();
+        }
+    }
+
     fn transport(&self) -> io::Result<&Transport> {
         self.transport.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }

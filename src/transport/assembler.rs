@@ -1,7 +1,8 @@
 //! Frames to messages: fragments, control frames between them, UTF-8, inflation, limits. Pure.
 //!
 //! One per connection, empty and without heap while nothing is incomplete. What the peer claims is checked before
-//! anything is kept; what is kept grows with what has arrived.
+//! anything is kept; what is kept grows with what has arrived. The receiver of messages decides before each whether to go
+//! on, so that the work done at once is bounded.
 
 use std::ops::ControlFlow;
 
@@ -33,7 +34,68 @@ pub struct PeerClose<'a> {
     pub reason: &'a str,
 }
 
-type Sink<'s> = &'s mut dyn FnMut(Message<'_>) -> ControlFlow<()>;
+/// What [`Assembler::advance`] hands messages to, and asks before each whether it may go on.
+pub trait Receiver {
+    /// Called when a message is complete, before its last frame is unmasked and before anything is inflated.
+    fn admit(&mut self, announced: Announced) -> Admission;
+
+    /// Takes the message. `Break` stops after it.
+    fn receive(&mut self, message: Message<'_>) -> ControlFlow<()>;
+}
+
+/// What is known of a message before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced {
+    pub kind: Kind,
+    /// Payload as it was sent, of all its fragments.
+    pub wire_bytes: usize,
+    pub is_compressed: bool,
+    /// It came in several frames, or in several portions.
+    pub is_reassembled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Hand the message on. A compressed one that lies whole in the input is left there, as for [`Wait`](Self::Wait),
+    /// if it inflates to more than this.
+    Take { max_inflated: usize },
+    /// Pass over the message: it is neither inflated nor checked.
+    Skip,
+    /// Stop before the message; its last bytes stay in the input.
+    Wait,
+}
+
+/// Whether to go on with the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Continue,
+    /// After what was taken.
+    Stop,
+    /// Before what was looked at.
+    Wait,
+}
+
+impl From<ControlFlow<()>> for Flow {
+    fn from(flow: ControlFlow<()>) -> Self {
+        match flow {
+            ControlFlow::Continue(()) => Self::Continue,
+            ControlFlow::Break(()) => Self::Stop,
+        }
+    }
+}
+
+/// Takes every message until `sink` says `Break`.
+struct Everything<'s>(&'s mut dyn FnMut(Message<'_>) -> ControlFlow<()>);
+
+impl Receiver for Everything<'_> {
+    fn admit(&mut self, _: Announced) -> Admission {
+        Admission::Take { max_inflated: usize::MAX }
+    }
+
+    fn receive(&mut self, message: Message<'_>) -> ControlFlow<()> {
+        (self.0)(message)
+    }
+}
 
 #[derive(Debug)]
 pub struct Assembler {
@@ -80,14 +142,88 @@ impl Assembler {
         input: &mut [u8],
         limits: &Limits,
         inflater: &mut Inflater,
-        sink: Sink<'_>,
+        sink: &mut dyn FnMut(Message<'_>) -> ControlFlow<()>,
     ) -> Result<(), CloseReason> {
-        let result = self.take_in(input, limits, inflater, sink);
-        if result.is_err() {
-            // The connection may linger until its peer has heard of it.
+        let length = input.len();
+        if self.advance(input, limits, inflater, &mut Everything(sink))? < length {
             self.partial = None;
         }
-        result
+        Ok(())
+    }
+
+    /// Takes in bytes as far as `receiver` lets it, unmasking them in place, and returns how many. The rest is to be
+    /// given again, in front of what comes later.
+    ///
+    /// # Errors
+    /// The reason to close the connection with; nothing is kept, and nothing more may be given then.
+    pub fn advance(
+        &mut self,
+        input: &mut [u8],
+        limits: &Limits,
+        inflater: &mut Inflater,
+        receiver: &mut impl Receiver,
+    ) -> Result<usize, CloseReason> {
+        let length = input.len();
+        match self.take_in(input, limits, inflater, receiver) {
+            Ok(rest) => Ok(length - rest),
+            Err(reason) => {
+                // The connection may linger until its peer has heard of it.
+                self.partial = None;
+                Err(reason)
+            }
+        }
+    }
+
+    /// Looks for a close frame alone: of all other frames nothing but the head is read, and nothing is kept of a message
+    /// that had begun. Returns how many bytes were taken, and whether a close frame ended them.
+    ///
+    /// # Errors
+    /// What cannot be the head of a frame, or a close frame that is not in order.
+    pub fn skip_to_close(&mut self, input: &mut [u8]) -> Result<(usize, bool), CloseReason> {
+        let length = input.len();
+        let mut rest = input;
+        if let Some(partial) = self.partial.as_deref_mut() {
+            partial.message = None;
+        }
+        while !rest.is_empty() {
+            let (head, received, payload) = match self.partial.as_deref_mut().and_then(|partial| partial.frame.take()) {
+                Some((head, received)) => (head, received, rest),
+                None => match self.peek_head(rest)? {
+                    None => {
+                        self.keep_head(rest);
+                        return Ok((length, false));
+                    }
+                    Some((head, taken)) => {
+                        self.partial = None;
+                        (head, 0, rest.split_at_mut(taken).1)
+                    }
+                },
+            };
+            let missing = usize::try_from(head.length - received).unwrap_or(usize::MAX);
+            let (payload, after) = payload.split_at_mut(missing.min(payload.len()));
+            rest = after;
+            if payload.len() < missing {
+                let partial = self.partial.get_or_insert_default();
+                partial.frame = Some((head, received + payload.len() as u64));
+                if head.kind == Kind::Close {
+                    frame::unmask(payload, head.mask, received);
+                    partial.control.extend_from_slice(payload);
+                }
+                return Ok((length, false));
+            }
+            let begun = self.partial.take().map_or_else(Vec::new, |partial| partial.control);
+            if head.kind == Kind::Close {
+                frame::unmask(payload, head.mask, received);
+                parse_close(&[&begun, &*payload].concat())?;
+                return Ok((length - rest.len(), true));
+            }
+        }
+        Ok((length, false))
+    }
+
+    /// Lets go of what is incomplete: nothing more will be taken in.
+    pub fn forget(&mut self) {
+        self.partial = None;
     }
 
     /// Bytes of heap in use.
@@ -100,66 +236,75 @@ impl Assembler {
         })
     }
 
+    /// Returns how many bytes of the input are left.
     fn take_in(
         &mut self,
         mut input: &mut [u8],
         limits: &Limits,
         inflater: &mut Inflater,
-        sink: Sink<'_>,
-    ) -> Result<(), CloseReason> {
+        receiver: &mut impl Receiver,
+    ) -> Result<usize, CloseReason> {
         while !input.is_empty() {
+            let left = input.len();
             let flow = if let Some(partial) = self.partial.as_deref_mut().filter(|partial| partial.frame.is_some()) {
                 let flow;
-                (input, flow) = partial.continue_frame(input, limits, inflater, sink)?;
+                (input, flow) = partial.continue_frame(input, limits, inflater, receiver)?;
                 flow
             } else {
-                let Some((head, rest)) = self.read_head(input)? else { return Ok(()) };
-                input = rest;
+                let Some((head, taken)) = self.peek_head(input)? else {
+                    self.keep_head(input);
+                    return Ok(0);
+                };
                 let unfinished = self.partial.as_deref().and_then(|partial| partial.message.as_ref());
                 check_order(&head, unfinished, limits)?;
-                let length = usize::try_from(head.length).ok().filter(|length| *length <= input.len());
+                let (_, rest) = input.split_at_mut(taken);
+                let length = usize::try_from(head.length).ok().filter(|length| *length <= rest.len());
                 let is_whole = head.kind.is_control() || (head.is_final && head.kind != Kind::Continuation);
-                match length {
+                let flow;
+                (input, flow) = match length {
                     // The usual case: a message that is one frame that is all here is handed on where it lies.
                     Some(length) if is_whole => {
-                        let (payload, rest) = input.split_at_mut(length);
-                        input = rest;
-                        frame::unmask(payload, head.mask, 0);
-                        deliver(&head, payload, limits, inflater, sink)?
+                        let (payload, rest) = rest.split_at_mut(length);
+                        (rest, deliver_in_place(&head, payload, limits, inflater, receiver)?)
                     }
-                    _ => self.partial.get_or_insert_default().begin(head, limits, inflater, sink)?,
+                    _ => (rest, self.partial.get_or_insert_default().begin(head, limits, inflater, receiver)?),
+                };
+                if flow == Flow::Wait {
+                    return Ok(left);
                 }
+                if let Some(partial) = self.partial.as_deref_mut() {
+                    partial.head.clear();
+                }
+                flow
             };
-            if flow.is_break() {
-                self.partial = None;
-                return Ok(());
-            }
             if self.partial.as_deref().is_some_and(Partial::is_empty) {
                 self.partial = None;
             }
-        }
-        Ok(())
-    }
-
-    /// The next head and what follows it; `None` if it is not all there, and then the bytes are kept.
-    fn read_head<'i>(&mut self, input: &'i mut [u8]) -> Result<Option<(Head, &'i mut [u8])>, CloseReason> {
-        let kept = self.partial.as_deref_mut().map(|partial| &mut partial.head).filter(|head| !head.is_empty());
-        if let Some(kept) = kept {
-            let before = kept.len();
-            kept.extend_from_slice(input.get(..input.len().min(MAX_HEAD_BYTES - before)).unwrap_or_default());
-            let Some(head) = frame::decode(kept, self.deflate)? else { return Ok(None) };
-            kept.clear();
-            // The head did not end in what was kept, or it would have been read then.
-            let (_, rest) = input.split_at_mut(head.size - before);
-            return Ok(Some((head, rest)));
-        }
-        match frame::decode(input, self.deflate)? {
-            Some(head) => Ok(Some((head, input.split_at_mut(head.size).1))),
-            None => {
-                self.partial.get_or_insert_default().head.extend_from_slice(input);
-                Ok(None)
+            if flow != Flow::Continue {
+                return Ok(input.len());
             }
         }
+        Ok(0)
+    }
+
+    /// The next head, and how many bytes of the input belong to it; `None` if it is not all there.
+    fn peek_head(&self, input: &[u8]) -> Result<Option<(Head, usize)>, CloseReason> {
+        let kept = self.partial.as_deref().map(|partial| partial.head.as_slice()).filter(|head| !head.is_empty());
+        let Some(kept) = kept else { return Ok(frame::decode(input, self.deflate)?.map(|head| (head, head.size))) };
+        let mut bytes = [0; MAX_HEAD_BYTES];
+        let mut length = 0;
+        for (to, from) in bytes.iter_mut().zip(kept.iter().chain(input)) {
+            *to = *from;
+            length += 1;
+        }
+        // The head did not end in what was kept, or it would have been read then.
+        let head = frame::decode(bytes.get(..length).unwrap_or_default(), self.deflate)?;
+        Ok(head.map(|head| (head, head.size - kept.len())))
+    }
+
+    /// Keeps the beginning of a head until the rest comes.
+    fn keep_head(&mut self, input: &[u8]) {
+        self.partial.get_or_insert_default().head.extend_from_slice(input);
     }
 }
 
@@ -174,8 +319,15 @@ impl Partial {
         head: Head,
         limits: &Limits,
         inflater: &mut Inflater,
-        sink: Sink<'_>,
-    ) -> Result<ControlFlow<()>, CloseReason> {
+        receiver: &mut impl Receiver,
+    ) -> Result<Flow, CloseReason> {
+        let admission = match head.length {
+            0 => self.ask(&head, 0, receiver),
+            _ => None,
+        };
+        if admission == Some(Admission::Wait) {
+            return Ok(Flow::Wait);
+        }
         if !head.kind.is_control() {
             let message = self.message.get_or_insert_with(|| Unfinished {
                 is_text: head.kind == Kind::Text,
@@ -188,9 +340,9 @@ impl Partial {
         }
         self.frame = Some((head, 0));
         if head.length == 0 {
-            return self.end_frame(limits, inflater, sink);
+            return self.end_frame(admission, limits, inflater, receiver);
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(Flow::Continue)
     }
 
     /// Takes what belongs to the frame under way and returns the rest.
@@ -199,46 +351,69 @@ impl Partial {
         input: &'i mut [u8],
         limits: &Limits,
         inflater: &mut Inflater,
-        sink: Sink<'_>,
-    ) -> Result<(&'i mut [u8], ControlFlow<()>), CloseReason> {
-        let Some((head, received)) = &mut self.frame else { return Ok((input, ControlFlow::Continue(()))) };
-        let missing = usize::try_from(head.length - *received).unwrap_or(usize::MAX);
+        receiver: &mut impl Receiver,
+    ) -> Result<(&'i mut [u8], Flow), CloseReason> {
+        let Some((head, received)) = self.frame else { return Ok((input, Flow::Continue)) };
+        let missing = usize::try_from(head.length - received).unwrap_or(usize::MAX);
+        let is_complete = missing <= input.len();
+        let admission = match is_complete {
+            true => self.ask(&head, missing, receiver),
+            false => None,
+        };
+        if admission == Some(Admission::Wait) {
+            return Ok((input, Flow::Wait));
+        }
         let (payload, rest) = input.split_at_mut(missing.min(input.len()));
-        frame::unmask(payload, head.mask, *received);
-        *received += payload.len() as u64;
-        let is_complete = *received == head.length;
+        frame::unmask(payload, head.mask, received);
+        self.frame = Some((head, received + payload.len() as u64));
         match &mut self.message {
             Some(message) if !head.kind.is_control() => message.add(payload)?,
             _ => self.control.extend_from_slice(payload),
         }
         if !is_complete {
-            return Ok((rest, ControlFlow::Continue(())));
+            return Ok((rest, Flow::Continue));
         }
-        Ok((rest, self.end_frame(limits, inflater, sink)?))
+        Ok((rest, self.end_frame(admission, limits, inflater, receiver)?))
     }
 
+    /// Asks the receiver, if the frame completes a message with these last bytes of it.
+    fn ask(&self, head: &Head, last_bytes: usize, receiver: &mut impl Receiver) -> Option<Admission> {
+        let (kind, wire_bytes, is_compressed) = match &self.message {
+            _ if head.kind.is_control() => (head.kind, self.control.len(), false),
+            _ if !head.is_final => return None,
+            Some(message) => (message.kind(), message.data.len(), message.is_compressed),
+            None => (head.kind, 0, head.is_compressed),
+        };
+        let wire_bytes = wire_bytes + last_bytes;
+        Some(receiver.admit(Announced { kind, wire_bytes, is_compressed, is_reassembled: true }))
+    }
+
+    /// `admission`: what the receiver has said to the message that the frame completes.
     fn end_frame(
         &mut self,
+        admission: Option<Admission>,
         limits: &Limits,
         inflater: &mut Inflater,
-        sink: Sink<'_>,
-    ) -> Result<ControlFlow<()>, CloseReason> {
-        let Some((head, _)) = self.frame.take() else { return Ok(ControlFlow::Continue(())) };
+        receiver: &mut impl Receiver,
+    ) -> Result<Flow, CloseReason> {
+        let Some((head, _)) = self.frame.take() else { return Ok(Flow::Continue) };
+        let Some(admission) = admission else { return Ok(Flow::Continue) };
+        let is_skipped = admission == Admission::Skip;
         if head.kind.is_control() {
             let payload = std::mem::take(&mut self.control);
-            return deliver(&head, &payload, limits, inflater, sink);
+            return if is_skipped { Ok(Flow::Continue) } else { deliver(&head, &payload, limits, inflater, receiver) };
         }
-        if !head.is_final {
-            return Ok(ControlFlow::Continue(()));
-        }
-        let Some(message) = self.message.take() else { return Ok(ControlFlow::Continue(())) };
-        let kind = if message.is_text { Kind::Text } else { Kind::Binary };
-        let whole = Head { kind, is_compressed: message.is_compressed, ..head };
-        deliver(&whole, &message.data, limits, inflater, sink)
+        let Some(message) = self.message.take().filter(|_| !is_skipped) else { return Ok(Flow::Continue) };
+        let whole = Head { kind: message.kind(), is_compressed: message.is_compressed, ..head };
+        deliver(&whole, &message.data, limits, inflater, receiver)
     }
 }
 
 impl Unfinished {
+    fn kind(&self) -> Kind {
+        if self.is_text { Kind::Text } else { Kind::Binary }
+    }
+
     fn add(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
         self.data.extend_from_slice(payload);
         if !self.is_text || self.is_compressed {
@@ -278,14 +453,47 @@ fn check_order(head: &Head, unfinished: Option<&Unfinished>, limits: &Limits) ->
     Ok(())
 }
 
+/// Unmasks and hands on a message that lies whole in the input, or leaves it there as it was.
+fn deliver_in_place(
+    head: &Head,
+    payload: &mut [u8],
+    limits: &Limits,
+    inflater: &mut Inflater,
+    receiver: &mut impl Receiver,
+) -> Result<Flow, CloseReason> {
+    let announced = Announced {
+        kind: head.kind,
+        wire_bytes: payload.len(),
+        is_compressed: head.is_compressed,
+        is_reassembled: false,
+    };
+    let max_inflated = match receiver.admit(announced) {
+        Admission::Take { max_inflated } => max_inflated,
+        Admission::Skip => return Ok(Flow::Continue),
+        Admission::Wait => return Ok(Flow::Wait),
+    };
+    frame::unmask(payload, head.mask, 0);
+    if !head.is_compressed || max_inflated >= limits.max_message {
+        return deliver(head, payload, limits, inflater, receiver);
+    }
+    match deliver(head, payload, &Limits { max_message: max_inflated, ..*limits }, inflater, receiver) {
+        Err(CloseReason::MessageTooBig) => {
+            // Masking again undoes the unmasking.
+            frame::unmask(payload, head.mask, 0);
+            Ok(Flow::Wait)
+        }
+        delivered => delivered,
+    }
+}
+
 /// Hands a complete, unmasked payload on.
 fn deliver(
     head: &Head,
     payload: &[u8],
     limits: &Limits,
     inflater: &mut Inflater,
-    sink: Sink<'_>,
-) -> Result<ControlFlow<()>, CloseReason> {
+    receiver: &mut impl Receiver,
+) -> Result<Flow, CloseReason> {
     let message = match head.kind {
         Kind::Close => Message::Close(parse_close(payload)?),
         Kind::Ping => Message::Ping(payload),
@@ -299,9 +507,9 @@ fn deliver(
             }
         }
     };
-    let flow = sink(message);
+    let flow = receiver.receive(message);
     inflater.forget_room();
-    Ok(flow)
+    Ok(flow.into())
 }
 
 /// RFC 6455 §5.5.1 and §7.4.
@@ -318,6 +526,8 @@ fn parse_close(payload: &[u8]) -> Result<Option<PeerClose<'_>>, CloseReason> {
     Ok(Some(PeerClose { code, reason }))
 }
 
+#[cfg(test)]
+mod advance_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]

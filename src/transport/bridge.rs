@@ -62,7 +62,24 @@ struct State {
     signalled: Option<Instant>,
     /// The longest that Node has let work wait, since somebody asked.
     longest_wait: Duration,
+    probe: Probe,
 }
+
+/// Two rounds through Node's event loop: after the first it runs, after the second it has read its sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Probe {
+    #[default]
+    Idle,
+    Asked {
+        round: u8,
+    },
+    Answered {
+        round: u8,
+    },
+}
+
+/// Rounds of a [`Probe`].
+const PROBE_ROUNDS: u8 = 2;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Peer {
@@ -131,6 +148,9 @@ impl Pipe {
         let mut state = self.lock();
         let waited = state.signalled.take().map_or(Duration::ZERO, |since| since.elapsed());
         state.longest_wait = state.longest_wait.max(waited);
+        if let Probe::Asked { round } = state.probe {
+            state.probe = Probe::Answered { round };
+        }
         let write = std::mem::take(&mut state.outbound);
         state.unflushed += write.len();
         let resume = state.is_paused && state.inbound.len() < MAX_INBOUND / 2;
@@ -242,6 +262,24 @@ impl Bridge {
         let mut state = self.0.lock();
         let current = state.signalled.map_or(Duration::ZERO, |since| since.elapsed());
         std::mem::take(&mut state.longest_wait).max(current)
+    }
+
+    /// Whether Node has read its sockets since this was first asked, and everything it read has been taken. After a pause
+    /// of the whole process the peer's bytes are still in the system, and nothing here tells of them.
+    pub fn is_attended(&self) -> bool {
+        let mut state = self.0.lock();
+        let round = match state.probe {
+            Probe::Asked { .. } => return false,
+            Probe::Answered { round } if round >= PROBE_ROUNDS => {
+                state.probe = Probe::Idle;
+                return state.inbound.is_empty();
+            }
+            Probe::Answered { round } => round + 1,
+            Probe::Idle => 1,
+        };
+        state.probe = Probe::Asked { round };
+        self.0.signal(state);
+        false
     }
 
     pub fn shutdown_write(&self) {

@@ -132,6 +132,14 @@ impl Transport {
         }
     }
 
+    /// Whether a read that was pending left something behind, which nothing will give news of.
+    pub fn is_readable(&self) -> bool {
+        match self {
+            Self::Bridge(_) | Self::Socket(_) => false,
+            Self::Tls(tls) => tls.is_readable(),
+        }
+    }
+
     /// Ready when a write may succeed. After `Pending` the task is woken by room.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -155,6 +163,15 @@ impl Transport {
         match self {
             Self::Bridge(bridge) => bridge.longest_stall(),
             Self::Socket(_) | Self::Tls(_) => Duration::ZERO,
+        }
+    }
+
+    /// Whether whatever the peer had sent at an earlier call is here by now. `false` if that is not known yet: to be asked
+    /// again. Only Node's sockets are read by somebody else.
+    pub fn is_attended(&self) -> bool {
+        match self {
+            Self::Bridge(bridge) => bridge.is_attended(),
+            Self::Socket(_) | Self::Tls(_) => true,
         }
     }
 

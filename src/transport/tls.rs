@@ -19,6 +19,9 @@ use super::socket::{Readiness, Socket};
 /// Encrypted bytes that may wait for the socket before a write has to.
 const MAX_UNSENT: usize = 64 * 1024;
 
+/// Reads of the socket within one read of the session: records without content must not keep a shard from others.
+const RECORDS_PER_READ: usize = 16;
+
 /// What a certificate or key in PEM is not.
 #[derive(Debug)]
 pub enum TlsFault {
@@ -50,6 +53,8 @@ pub struct Tls {
     socket: Socket,
     /// The task that reads, which also sends what the socket had no room for.
     task: RefCell<Option<Waker>>,
+    /// Whether the last read stopped before the socket was empty.
+    is_readable: Cell<bool>,
     /// Whether the socket's own end follows when everything has been sent.
     is_ending: Cell<bool>,
 }
@@ -58,7 +63,13 @@ impl Tls {
     pub fn new(socket: Socket, config: Arc<ServerConfig>) -> io::Result<Self> {
         let mut session = ServerConnection::new(config).map_err(io::Error::other)?;
         session.set_buffer_limit(Some(MAX_UNSENT));
-        Ok(Self { session: RefCell::new(session), socket, task: RefCell::default(), is_ending: Cell::new(false) })
+        Ok(Self {
+            session: RefCell::new(session),
+            socket,
+            task: RefCell::default(),
+            is_readable: Cell::new(false),
+            is_ending: Cell::new(false),
+        })
     }
 
     pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
@@ -76,7 +87,8 @@ impl Tls {
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.remember(cx.waker());
         let mut session = self.session.borrow_mut();
-        loop {
+        self.is_readable.set(false);
+        for _ in 0..RECORDS_PER_READ {
             // What the handshake or a key update has to say comes first; a full socket must not keep us from reading.
             if let Poll::Ready(Err(failure)) = self.poll_send(cx, &mut session) {
                 return Poll::Ready(Err(failure));
@@ -99,6 +111,14 @@ impl Tls {
                 Err(failure) => return Poll::Ready(Err(failure)),
             }
         }
+        self.is_readable.set(true);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the last read was pending with bytes left in the socket.
+    pub fn is_readable(&self) -> bool {
+        self.is_readable.get()
     }
 
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

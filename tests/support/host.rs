@@ -59,6 +59,17 @@ impl TestHost {
         self.unanswered.as_ref().map_or(0, |waiting| waiting.lock().unwrap().len())
     }
 
+    /// Answers all who wait for preferences, and returns how many those were.
+    pub fn answer_preferences(&self) -> usize {
+        let waiting = self.unanswered.as_ref().map(|waiting| std::mem::take(&mut *waiting.lock().unwrap()));
+        let waiting = waiting.unwrap_or_default();
+        let count = waiting.len();
+        for answer in waiting {
+            let _ = answer.send(Ok(Value::Null));
+        }
+        count
+    }
+
     pub fn answers_look_ups(&self) -> bool {
         self.lookup.is_some()
     }
