@@ -1,12 +1,8 @@
 // Memory pressure and leaks: what is reported from outside, what is measured, and what clients see of it.
 
 import assert from 'node:assert/strict'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { WebSocketService, type DegradationLevel, type MemoryLeakData, type RuntimeConfigValues } from 'carillon'
-import { Child, type Told } from './support/child.mjs'
-import { Client } from './support/client.mjs'
-import { Container } from './support/container.mjs'
-import { RawPeer, upgradeRequest } from './support/raw.mjs'
 import { TestServer, options, withToken } from './support/server.mjs'
 import { tokenOf } from './support/token.mjs'
 
@@ -229,60 +225,3 @@ describe('a memory leak reported from outside', () => {
     assert.equal(service.reportMemoryLeak(LEAK), undefined)
   })
 })
-
-const LIMITED = JSON.stringify({ base: { ...base, HIGH_MEMORY_THRESHOLD: 55, CRITICAL_MEMORY_THRESHOLD: 70 } })
-
-it('a process whose heap fills up sheds, survives, recovers and loses nothing', { timeout: 120_000 }, async (test) => {
-  if (typeof (process as { getBuiltinModule?: unknown }).getBuiltinModule !== 'function') return test.skip('Node does not tell of its heap')
-  const flags = ['--max-old-space-size=128', '--max-semi-space-size=1', '--expose-gc']
-  await survives(test, new Child(test, 'pressure', [LIMITED], flags), 'heap')
-})
-
-it('a process whose container fills up sheds, survives, recovers and loses nothing', { timeout: 120_000 }, async (test) => {
-  const bytes = 320 * 1024 * 1024
-  const container = Container.create(test, bytes)
-  if (!container) return test.skip('no control group can be made here')
-  const { execPath, execArgv } = container.entrance
-  const child = new Child(test, 'pressure', [LIMITED], [...execArgv, '--expose-gc'], {}, execPath)
-  await survives(test, child, 'container', { container: { used: container.used, bytes } })
-})
-
-/** Fills the child's memory, and lets it go again. */
-async function survives(test: TestContext, child: Child, source: string, where: Record<string, unknown> = {}): Promise<void> {
-  const port = (await child.hear('listening'))['port'] as number
-  const url = (user: string): string => `ws://127.0.0.1:${port}/ws?token=${tokenOf(user)}`
-  const reader = await Client.open(url('reader'))
-  test.after(() => reader.socket.terminate())
-  await reader.subscribe(1)
-  const publish = async (from: number, to: number): Promise<Told> => {
-    child.tell('publish', { from, to })
-    return child.hear('published')
-  }
-  assert.equal((await publish(0, 50))['level'], 'normal')
-
-  child.tell('fill', { ratio: 0.78, ...where })
-  await child.hear('filled', 60_000)
-  while ((await child.hear('degradation', 60_000))['level'] !== 'critical');
-  const knocker = await RawPeer.connect(port)
-  test.after(() => knocker.destroy())
-  void knocker.write(upgradeRequest(withToken(tokenOf('newcomer'))))
-  const { status, headers } = await knocker.response()
-  assert.deepEqual([status, headers['retry-after']], [503, '30'])
-  assert.deepEqual(await publish(50, 150), { type: 'published', level: 'critical', source })
-
-  child.tell('drain')
-  while ((await child.hear('degradation', 60_000))['level'] !== 'normal');
-  assert.equal((await publish(150, 200))['level'], 'normal')
-  const newcomer = await Client.open(url('newcomer'))
-  test.after(() => newcomer.socket.terminate())
-  const updates = await reader.takeMany('bill_update', 200)
-  assert.deepEqual(
-    updates.map((update) => update['update'].data.number),
-    Array.from({ length: 200 }, (_, number) => number),
-  )
-  const levels = reader.received('system_status').map((status) => status['data'].degradationLevel as number)
-  assert.deepEqual(levels.slice(-5), [4, 3, 2, 1, 0])
-  child.tell('stop')
-  const { code, stderr } = await child.exit()
-  assert.deepEqual([code, stderr], [0, ''])
-}

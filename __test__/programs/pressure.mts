@@ -3,36 +3,54 @@
 
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { getHeapStatistics } from 'node:v8'
-import { WebSocketService, type WebSocketServiceOptions } from 'carillon'
+import { getHeapSpaceStatistics } from 'node:v8'
+import { WebSocketService, type DegradationLevel, type WebSocketServiceOptions } from 'carillon'
 import { application, listen, options } from '../support/server.mjs'
+
+const MEBIBYTE = 1024 * 1024
+/** Between two portions of what fills the heap, in milliseconds. */
+const PORTION = 20
+const LEVELS: DegradationLevel[] = ['normal', 'light', 'moderate', 'severe', 'critical']
 
 const server = createServer(application)
 const service = new WebSocketService(options(JSON.parse(process.argv[2] ?? '{}') as WebSocketServiceOptions))
-service.on('degradation', ({ level, pressure }) => process.send?.({ type: 'degradation', level, pressure }))
+service.on('degradation', ({ level, pressure }) => {
+  if (stopAt !== undefined && LEVELS.indexOf(level) >= LEVELS.indexOf(stopAt)) clearInterval(filling)
+  process.send?.({ type: 'degradation', level, pressure, oldGeneration: oldGeneration() })
+})
 service.initialize(server)
 process.send?.({ type: 'listening', port: await listen(server) })
 
 let hoard: Array<number[] | Buffer> = []
+let filling: NodeJS.Timeout | undefined
+let stopAt: DegradationLevel | undefined
 
 interface Order {
   type: string
-  /** What is to be in use. */
+  /** For a heap: how fast it grows, and the level at which it stops. */
+  mebibytesPerSecond: number
+  stopAt: DegradationLevel
+  /** For a container: what is to be in use, the file that tells it, and the limit. */
   ratio: number
-  /** The file that tells what a container uses, and its limit. */
-  container?: { used: string; bytes: number }
+  used: string
+  bytes: number
   from: number
   to: number
 }
 
 process.on('message', async (order: Order) => {
-  if (order.type === 'fill') {
-    const { container } = order
-    const limit = container?.bytes ?? getHeapStatistics().heap_size_limit
-    const used = (): number => (container ? Number(readFileSync(container.used, 'utf8')) : getHeapStatistics().used_heap_size)
+  if (order.type === 'fill-heap') {
+    stopAt = order.stopAt
+    const started = performance.now()
+    let kept = 0
+    filling = setInterval(() => {
+      // By the clock, so that a slow machine does not make the heap grow slowly. Arrays of 8 KB fill V8's pages without a gap.
+      const due = ((performance.now() - started) / 1000) * order.mebibytesPerSecond * MEBIBYTE
+      for (; kept < due; kept += 8000) hoard.push(new Array<number>(1000).fill(0.5))
+    }, PORTION)
+  } else if (order.type === 'fill-container') {
     // A hundred kilobytes at a time, all of them kept.
-    while (used() < order.ratio * limit) hoard.push(container ? Buffer.alloc(102_400, 1) : new Array<number>(12_800).fill(0.5))
-    process.send?.({ type: 'filled' })
+    while (Number(readFileSync(order.used, 'utf8')) < order.ratio * order.bytes) hoard.push(Buffer.alloc(102_400, 1))
   } else if (order.type === 'drain') {
     hoard = []
     globalThis.gc?.()
@@ -49,3 +67,9 @@ process.on('message', async (order: Order) => {
     process.disconnect?.()
   }
 })
+
+/** Bytes in use that V8 counts towards --max-old-space-size. */
+function oldGeneration(): number {
+  const old = getHeapSpaceStatistics().filter(({ space_name: name }) => !name.startsWith('new_') && name !== 'read_only_space')
+  return old.reduce((sum, { space_used_size: used }) => sum + used, 0)
+}

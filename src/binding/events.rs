@@ -19,8 +19,8 @@ use tokio::sync::oneshot;
 use tracing::Dispatch;
 
 use crate::binding::bridge::{BridgeId, Bridges};
-use crate::binding::memory;
 use crate::binding::values::{self, Reference};
+use crate::binding::{heap, memory};
 use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
 use crate::error::{Error, ErrorKind};
 use crate::memory::sources::Usage;
@@ -387,7 +387,7 @@ impl Courier {
                 settle(env, result, answer, |_| Ok(()));
             }
             Parcel::MeasureHeap(answer) => {
-                if let Some(usage) = memory::heap_usage(env) {
+                if let Some(usage) = heap::usage(env) {
                     // The manager may have ended meanwhile.
                     let _ = answer.send(usage);
                 }

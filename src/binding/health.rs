@@ -5,10 +5,11 @@ use napi::{Env, Result};
 
 use crate::binding::events::NodeHost;
 use crate::binding::objects::{HealthStatus, MemoryPressure, MemoryUsage, ServiceStats, seconds_between};
-use crate::binding::{memory, values};
+use crate::binding::{heap, values};
 use crate::config::BaseConfig;
 use crate::core::json::iso_timestamp;
 use crate::core::websocket_service::WebSocketService as Core;
+use crate::memory::sources::Usage;
 use crate::monitoring::health_checker::{self, Condition, HeapUse, Vitals};
 use crate::monitoring::statistics_collector::UnixMillis;
 
@@ -18,8 +19,8 @@ struct NodeMemory {
     heap_total: f64,
     external: f64,
     rss: f64,
-    /// What V8 may grow the heap to; absent where Node does not say.
-    heap_limit: Option<f64>,
+    /// V8's old generation and what it may grow to; absent where Node does not say.
+    old_generation: Option<Usage>,
 }
 
 pub fn status(env: &Env, core: &Core, host: &NodeHost, base: &BaseConfig) -> Result<HealthStatus> {
@@ -108,7 +109,10 @@ fn vitals(stats: &ServiceStats, memory: &NodeMemory, base: &BaseConfig) -> Vital
         queue_overflows: stats.queue_overflows,
         average_latency_ms: stats.average_latency,
         success_rate: stats.message_success_rate,
-        heap: HeapUse { used: memory.heap_used, total: memory.heap_total, limit: memory.heap_limit },
+        heap: match memory.old_generation {
+            Some(heap) => HeapUse { used: heap.used as f64, total: memory.heap_total, limit: Some(heap.limit as f64) },
+            None => HeapUse { used: memory.heap_used, total: memory.heap_total, limit: None },
+        },
     }
 }
 
@@ -123,7 +127,7 @@ impl NodeMemory {
             heap_total: number("heapTotal")?,
             external: number("external")?,
             rss: number("rss")?,
-            heap_limit: memory::heap_usage(env).map(|heap| heap.limit as f64),
+            old_generation: heap::usage(env),
         })
     }
 

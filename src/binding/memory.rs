@@ -1,14 +1,13 @@
-//! Memory as Node knows it: V8's heap, collections, the allocator; and what the application reports of memory.
+//! Memory as Node knows it: collections, the allocator; and what the application reports of memory.
 //!
 //! All on Node's thread, [`trim_allocator`] excepted.
 
-use napi::bindgen_prelude::{Array, FnArgs, Function, JsObjectValue, Object, Unknown};
+use napi::bindgen_prelude::{Array, Function, JsObjectValue, Object, Unknown};
 use napi::{Env, Result};
 
 use crate::binding::error::invalid_argument;
 use crate::binding::values;
 use crate::memory::leak_detector_handler::{Leak, Severity};
-use crate::memory::sources::Usage;
 
 pub struct PressureReport {
     pub pressure: f64,
@@ -47,20 +46,6 @@ pub fn leak_report(env: Env, data: &Unknown<'_>) -> Result<Leak> {
             &values::property(&analysis, "retainedIncrease")?,
         )?,
     })
-}
-
-/// What V8's heap holds, and what it may grow to. Absent where Node has no `process.getBuiltinModule` (before 20.16
-/// and 22.3).
-pub fn heap_usage(env: &Env) -> Option<Usage> {
-    let process: Object<'_> = env.get_global().ok()?.get_named_property("process").ok()?;
-    let get: Function<'_, FnArgs<(&str,)>, Unknown<'_>> = values::property(&process, "getBuiltinModule")
-        .ok()
-        .filter(|get| values::kind(get) == "function")
-        .and_then(|get| values::read(&get).ok())?;
-    let v8 = values::as_object(&get.apply(process, FnArgs::from(("v8",))).ok()?)?;
-    let statistics = values::as_object(&values::call_method(&v8, "getHeapStatistics", ()).ok()?)?;
-    let bytes = |name: &str| Some(values::as_number(&values::property(&statistics, name).ok()?)? as u64);
-    Usage::new(bytes("used_heap_size")?, bytes("heap_size_limit")?)
 }
 
 /// Has V8 collect its garbage now, where the application has allowed that with `--expose-gc`.

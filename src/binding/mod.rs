@@ -2,7 +2,7 @@
 //!
 //! `service` is the public class, `options` reads what it is built with, `attach` takes sockets from an
 //! http.Server, `listen` opens an own port, `events` brings events, hooks and log lines to Node's thread, `objects` are the plain objects that
-//! getters return. Everything except `events::NodeHost` runs on Node's thread. What a service *does* does not
+//! getters return, `heap` tells how full V8's heap is. Everything except `events::NodeHost` runs on Node's thread. What a service *does* does not
 //! belong here.
 #![allow(unsafe_code, reason = "N-API hands out raw handles; every use says why it is sound")]
 
@@ -14,6 +14,7 @@ mod constants;
 mod error;
 mod events;
 mod health;
+mod heap;
 mod listen;
 mod logging;
 mod memory;

@@ -14,17 +14,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{Dispatch, debug, error};
 
+use crate::memory::heap_probe::HeapProbe;
 use crate::memory::leak_detector_handler::{Leak, LeakDetectorHandler, SAMPLE_INTERVAL, Sample};
 use crate::memory::progressive_degradation::{Change, DegradationLevel, ProgressiveDegradation, Thresholds};
 use crate::memory::sources::{Holdings, Pressure, Reading, System, Usage};
 
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Between two questions to V8, each a task for the application's thread.
-const HEAP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// An answer of V8's counts this long: Node may be busy, but not for ever.
-const HEAP_LIFETIME: Duration = Duration::from_secs(30);
 
 /// What the manager sees and changes of the service. Called on the manager's thread and on that of a reporter.
 pub trait MemoryEffects: Send + Sync + 'static {
@@ -84,6 +79,8 @@ struct Watch {
     system: System,
     started: Instant,
     interval: Duration,
+    /// Share of memory where degradation begins.
+    first_threshold: f64,
     policy: Mutex<ProgressiveDegradation>,
     /// What was measured last.
     reading: Mutex<Reading>,
@@ -102,17 +99,9 @@ struct Orders {
 #[derive(Default)]
 struct Rounds {
     leaks: LeakDetectorHandler,
-    heap: Heap,
+    heap: HeapProbe,
     sampled: Option<Duration>,
     cleaned: Duration,
-}
-
-/// V8's answers, which come when Node has time.
-#[derive(Default)]
-struct Heap {
-    asked: Option<Duration>,
-    answer: Option<oneshot::Receiver<Usage>>,
-    known: Option<(Usage, Duration)>,
 }
 
 impl MemoryManager {
@@ -123,6 +112,7 @@ impl MemoryManager {
             system: System::at(settings.system_root),
             started: Instant::now(),
             interval: MEASURE_INTERVAL.min(settings.dwell).max(Duration::from_millis(10)),
+            first_threshold: settings.thresholds.high,
             policy: Mutex::new(ProgressiveDegradation::new(settings.thresholds, settings.dwell)),
             reading: Mutex::default(),
             orders: Mutex::default(),
@@ -202,7 +192,8 @@ impl Watch {
             }
             let orders = self.orders();
             let is_idle = |orders: &mut Orders| !orders.is_ended && !orders.is_urgent;
-            let waited = self.ordered.wait_timeout_while(orders, self.interval, is_idle);
+            let pause = rounds.heap.pause(self.now(), self.first_threshold).min(self.interval);
+            let waited = self.ordered.wait_timeout_while(orders, pause, is_idle);
             if waited.unwrap_or_else(PoisonError::into_inner).0.is_ended {
                 break;
             }
@@ -212,7 +203,10 @@ impl Watch {
 
     fn round(&self, rounds: &mut Rounds, is_urgent: bool) {
         let now = self.now();
-        let reading = Reading { heap: rounds.heap.poll(now, &*self.effects), ..self.system.read() };
+        let reading = Reading {
+            heap: rounds.heap.poll(now, self.first_threshold, |answer| self.effects.measure_heap(answer)),
+            ..self.system.read()
+        };
         *self.reading() = reading;
         self.decide(|policy| policy.measure(reading.pressure(), now));
         self.effects.measured(&reading);
@@ -281,27 +275,6 @@ impl Watch {
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Heap {
-    /// What V8 said lately. Asks again from time to time, but not while an answer is outstanding.
-    fn poll(&mut self, now: Duration, effects: &dyn MemoryEffects) -> Option<Usage> {
-        match self.answer.as_mut().map(oneshot::Receiver::try_recv) {
-            Some(Ok(usage)) => {
-                self.known = Some((usage, now));
-                self.answer = None;
-            }
-            Some(Err(oneshot::error::TryRecvError::Closed)) => self.answer = None,
-            Some(Err(oneshot::error::TryRecvError::Empty)) | None => {}
-        }
-        if self.answer.is_none() && self.asked.is_none_or(|at| now.saturating_sub(at) >= HEAP_INTERVAL) {
-            let (answer, coming) = oneshot::channel();
-            self.asked = Some(now);
-            self.answer = Some(coming);
-            effects.measure_heap(answer);
-        }
-        self.known.filter(|(_, at)| now.saturating_sub(*at) < HEAP_LIFETIME).map(|(usage, _)| usage)
     }
 }
 
