@@ -2,78 +2,79 @@
 /* The types that no Rust item declares: options, callbacks, what is published. Times are milliseconds, sizes bytes. */
 
 import type { Server as HttpServer } from 'node:http'
+import type { Http2SecureServer } from 'node:http2'
 import type { Server as HttpsServer } from 'node:https'
 
 export interface WebSocketServiceOptions {
   /** @default '/ws' */
-  path?: string
+  path?: string | undefined
   /** HS256/384/512 secret. @default process.env.JWT_SECRET */
-  jwtSecret?: string
+  jwtSecret?: string | undefined
   /** PEM public key for RS*, PS*, ES*, EdDSA; excludes jwtSecret. */
-  jwtPublicKey?: string
+  jwtPublicKey?: string | undefined
   /** @default ['HS256','HS384','HS512'] with a secret; required with a public key */
-  jwtAlgorithms?: string[]
+  jwtAlgorithms?: string[] | undefined
   /** @default 'user_id' */
-  jwtUserIdClaim?: string
-  jwtIssuer?: string
-  jwtAudience?: string
+  jwtUserIdClaim?: string | undefined
+  jwtIssuer?: string | undefined
+  jwtAudience?: string | undefined
   /** Does this user exist? Falsy → 401. Without it every valid token is let in. A rejection is a failure: it is tried again
    *  up to twice within `lookupTimeout`, then answered with 401. After 5 failures in a row, or more than half of 20, the hook
    *  is left alone for 5 to 60 s, and who would have needed it gets 503 with Retry-After. */
-  lookupUser?: (userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>
+  lookupUser?: ((userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>) | undefined
   /** A look-up that takes longer counts as failed. @default 5000 */
-  lookupTimeout?: number
+  lookupTimeout?: number | undefined
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
-  authTimeout?: number
+  authTimeout?: number | undefined
   /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
    *  does; `save` is never tried again. */
   preferences?: {
     load(userId: string): unknown | Promise<unknown>
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
-  }
+  } | undefined
   /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins. Absent Origin (not a browser) passes. @default '*' */
-  allowedOrigins?: '*' | 'same-host' | string[]
+  allowedOrigins?: '*' | 'same-host' | string[] | undefined
   /** permessage-deflate. @default true */
-  compression?: boolean
+  compression?: boolean | undefined
   /** How messages that wait together are sent: in one {"type":"batch"} message, or each in a frame of its own. @default 'envelope' */
-  batching?: 'envelope' | 'frames'
+  batching?: 'envelope' | 'frames' | undefined
   /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
    *  (ERR_OVERLOADED), at most once a second. @default 67108864 */
-  maxQueueBytes?: number
+  maxQueueBytes?: number | undefined
   /** Bills one connection may follow. One more is answered with {"type":"error","message":"Subscription limit reached"}, or
    *  listed in `failed` of a batch. @default 1000 */
-  maxSubscriptions?: number
+  maxSubscriptions?: number | undefined
   /** Unwritten bytes one connection may hold. @default 1048576 */
-  maxBackpressure?: number
+  maxBackpressure?: number | undefined
   /** What happens to a connection above it: closed with 1013, or its oldest / the newest payloads dropped and counted. @default 'close' */
-  slowConsumer?: 'close' | 'drop-oldest' | 'drop-newest'
+  slowConsumer?: 'close' | 'drop-oldest' | 'drop-newest' | undefined
   /** How many proxies to trust for X-Forwarded-For, or their CIDR ranges. @default 0 */
-  trustProxy?: number | string[]
+  trustProxy?: number | string[] | undefined
   /** Messages per second and connection, control frames included; 0: no limit. What is over it gets an error reply and is
    *  not processed; who goes on for another burst is closed with 1008. @default 0 */
-  messageRate?: number
+  messageRate?: number | undefined
   /** How many messages may come at once. @default 2 × messageRate */
-  messageBurst?: number
+  messageBurst?: number | undefined
   /** Reuse a positive look-up this long. @default 0 */
-  lookupCacheTtl?: number
+  lookupCacheTtl?: number | undefined
   /** Shard threads. @default max(1, cores − 1) */
-  threads?: number
+  threads?: number | undefined
   /** 'auto' takes the socket where it can; 'bridge' makes Node pump the bytes always. @default 'auto' */
-  transport?: 'auto' | 'bridge'
+  transport?: 'auto' | 'bridge' | undefined
   /** The design's constants, in its spelling. */
-  base?: Partial<BaseConfig>
-  runtime?: Partial<RuntimeConfigValues>
+  base?: { [Key in keyof BaseConfig]?: BaseConfig[Key] | undefined } | undefined
+  runtime?: { [Key in keyof RuntimeConfigValues]?: RuntimeConfigValues[Key] | undefined } | undefined
   /** console-, pino- or winston-like. @default none; the crate's tracing events are also readable with CARILLON_LOG=info */
-  logger?: Logger
+  logger?: Logger | undefined
 }
 
 export interface ListenOptions {
   /** 0: any free one, which the promise tells. */
   port: number
   /** A name or an address. @default all addresses of the machine */
-  host?: string
+  host?: string | undefined
   /** Certificate chain and private key in PEM. Without it the port speaks plain `ws:`. */
-  tls?: { cert: string | Buffer; key: string | Buffer }
+  tls?: { cert: string | Buffer; key: string | Buffer } | undefined
 }
 
 export interface Logger {
@@ -111,9 +112,12 @@ export interface RuntimeConfigValues {
 }
 
 export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting_scheduled'
-export interface BillUpdate { type: UpdateType | (string & {}); data: Record<string, unknown>; timestamp: Date | string | number }
-export interface UserNotification { type: string; title: string; message: string; data?: Record<string, unknown> }
-export interface BroadcastMessage { type: string; data: Record<string, unknown>; timestamp?: Date | string | number }
+
+/** What is published may be a value of any type that has these members. Further members are sent along, in every publish. */
+export interface BillUpdate { type: UpdateType | (string & {}); data: object; timestamp: Date | string | number }
+export interface UserNotification { type: string; title: string; message: string; data?: object | undefined }
+export interface BroadcastMessage { type: string; data: object; timestamp?: Date | string | number | undefined }
+
 export interface MemoryLeakData {
   severity: 'low' | 'medium' | 'high' | 'critical'
   recommendations: string[]
@@ -147,17 +151,8 @@ export interface MemoryAnalysis {
   warnings: string[]
 }
 
-
-/**
- * Which binding artifact the generated loader actually loaded: `'native'` for
- * a native addon, otherwise the `platformArchABI` of the WASI flavor. Every
- * flavor napi-rs can build is listed, because `NAPI_RS_NATIVE_LIBRARY_PATH`
- * can point the loader at a WASI artifact this package does not build itself.
- */
-export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
-
 /** Settings that can be changed while the service runs. A change takes effect at once, for this service alone. */
-export declare class RuntimeConfig {
+export interface RuntimeConfig {
   /** The value in effect. */
   get(key: keyof RuntimeConfigValues): number
   /**
@@ -183,7 +178,7 @@ export declare class WebSocketService {
    * until `shutdown()` has ended them.
    * @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
    */
-  initialize(server: HttpServer | HttpsServer): void
+  initialize(server: HttpServer | HttpsServer | Http2SecureServer): void
   /**
    * Opens a port of the service's own, beside an attached server or instead of one; `tls` makes it `wss:`. Resolves
    * when it accepts connections. The port answers `GET /health`, and keeps the process alive until `shutdown()`.
@@ -209,17 +204,17 @@ export declare class WebSocketService {
    * `DEDUPE_WINDOW` is counted and dropped.
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
    */
-  broadcastBillUpdate(billId: number, update: BillUpdate): void
+  broadcastBillUpdate<Update extends BillUpdate>(billId: number, update: Update): void
   /**
    * Sends a notification to every open connection of the user; without any it is dropped.
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
    */
-  sendUserNotification(userId: string, notification: UserNotification): void
+  sendUserNotification<Notification extends UserNotification>(userId: string, notification: Notification): void
   /**
    * Sends a message to every open connection.
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
    */
-  broadcastToAll(message: BroadcastMessage): void
+  broadcastToAll<Message extends BroadcastMessage>(message: Message): void
   getStats(): ServiceStats
   getHealthStatus(): HealthStatus
   getMetrics(): ServiceMetrics
@@ -231,7 +226,7 @@ export declare class WebSocketService {
    * What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
    * nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
    */
-  inspect(options?: { top?: number }): Inspection
+  inspect(options?: { top?: number | undefined }): Inspection
   /** The bills that any open connection of the user follows, in the order they were first followed. */
   getUserSubscriptions(userId: string): Array<number>
   isUserConnected(userId: string): boolean

@@ -11,7 +11,7 @@ import { after, before, describe, it } from 'node:test'
 import { promisify } from 'node:util'
 import jwt from 'jsonwebtoken'
 import WebSocket from 'ws'
-import { Program, ROOT, npm } from './support/tools.mjs'
+import { ADDON, Program, ROOT, TRIPLE, npm } from './support/tools.mjs'
 
 const JWT_SECRET = 'a secret of this run alone'
 const execute = promisify(execFile)
@@ -34,7 +34,7 @@ describe('the packed package', { timeout: 180_000 }, () => {
   after(() => rmSync(folder, { recursive: true, force: true }))
 
   it('holds what is on the whitelist and nothing else', () => {
-    const allowed = ['CHANGELOG.md', 'LICENSE', 'README.md', 'index.d.ts', 'index.js', 'package.json']
+    const allowed = ['CHANGELOG.md', 'LICENSE', 'README.md', 'index.d.ts', 'index.js', 'package.json', 'platform.js']
     assert.deepEqual(contents.filter((path) => !allowed.includes(path)), [])
     for (const path of allowed.slice(1)) assert.ok(contents.includes(path), `${path} is missing`)
   })
@@ -95,14 +95,11 @@ describe('the packed package', { timeout: 180_000 }, () => {
 
   /** As a release does it: the CLI writes one package per platform, and the binary goes into its own. */
   async function packBinary(): Promise<{ filename: string }> {
-    const binary = readdirSync(ROOT).find((name) => name.endsWith('.node'))
-    assert.ok(binary, 'the addon is not built')
-    const platform = binary.split('.')[1] ?? ''
     const packages = join(ROOT, 'target/npm')
     rmSync(packages, { recursive: true, force: true })
     await execute(process.execPath, [join(ROOT, 'node_modules/@napi-rs/cli/dist/cli.js'), 'create-npm-dirs', '--npm-dir', 'target/npm'], { cwd: ROOT })
-    copyFileSync(join(ROOT, binary), join(packages, platform, binary))
-    return pack(join(packages, platform))
+    copyFileSync(ADDON, join(packages, TRIPLE, `carillon.${TRIPLE}.node`))
+    return pack(join(packages, TRIPLE))
   }
 })
 

@@ -2,6 +2,7 @@
 // only be a mistake must not be.
 
 import type { Server as HttpServer } from 'node:http'
+import type { Http2SecureServer } from 'node:http2'
 import type { Server as HttpsServer } from 'node:https'
 import {
   BASE_CONFIG,
@@ -31,6 +32,7 @@ import {
 
 declare const server: HttpServer
 declare const secureServer: HttpsServer
+declare const http2Server: Http2SecureServer
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 function same<A, B>(..._proof: Equal<A, B> extends true ? [] : ['the types differ']): void {}
@@ -208,6 +210,7 @@ export function listening(service: WebSocketService): void {
 export async function additions(): Promise<void> {
   const service = new WebSocketService(everyOption)
   service.initialize(secureServer)
+  service.initialize(http2Server)
   service.configure({ jwtSecret: 'another' })
   service.reportMemoryPressure({ pressure: 0.9, threshold: 0.85 })
   const leak: MemoryLeakData = { severity: 'high', recommendations: [], analysis: { growthRate: 5, retainedIncrease: 1e8 } }

@@ -2,6 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import platform from '../platform.js'
 import { CommandFailed, ROOT, npm, tool } from './run.mjs'
 
 const OLDEST_NODE = 20
@@ -18,18 +19,30 @@ export async function ensureDependencies() {
   writeFileSync(STAMP, lock)
 }
 
-/** Builds the addon for this machine, and with it index.js and index.d.ts: as published, or quickly. */
-export function build({ release = false } = {}) {
+/** The addon for this machine. Those of others may lie beside it. */
+export const ADDON = `${ROOT}carillon.${platform.triple() ?? 'unsupported'}.node`
+
+/** Builds the addon for this machine, and with it index.d.ts: as published, or quickly. */
+export async function build({ release = false } = {}) {
   const profile = release ? ['--release'] : ['--profile', 'quick']
-  return tool('@napi-rs/cli/dist/cli.js', ['build', '--platform', ...profile, '--', '--locked'])
+  const output = await tool('@napi-rs/cli/dist/cli.js', ['build', '--platform', ...profile, '--no-js', '--dts', DECLARATIONS, '--', '--locked'])
+  writeFileSync(`${ROOT}index.d.ts`, declarations(readFileSync(ROOT + DECLARATIONS, 'utf8')))
+  return output
+}
+
+const DECLARATIONS = 'target/index.d.ts'
+
+/** The generator declares every Rust class as one that can be constructed. An application gets this one from its service. */
+function declarations(generated) {
+  const declared = 'export declare class RuntimeConfig {'
+  if (!generated.includes(declared)) throw new CommandFailed(`there is no "${declared}" among what the build has generated`)
+  return generated.replace(declared, 'export interface RuntimeConfig {')
 }
 
 /** Builds the addon when a source is newer than it, or when there is none. */
 export async function ensureAddon() {
   if (process.env.NAPI_RS_NATIVE_LIBRARY_PATH) return
-  const addons = readdirSync(ROOT).filter((name) => name.endsWith('.node'))
-  const built = Math.min(...addons.map((name) => statSync(ROOT + name).mtimeMs))
-  if (addons.length === 0 || !existsSync(`${ROOT}index.js`) || newestSource() > built) await build()
+  if (!existsSync(ADDON) || newestSource() > statSync(ADDON).mtimeMs) await build()
 }
 
 function newestSource() {

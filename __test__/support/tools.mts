@@ -3,12 +3,17 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 /** The project's root; compiled tests lie in target/js-test/support. */
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url)).replace(/[\\/]$/, '')
+
+/** The name of this platform, and its addon. Those of others may lie beside it. */
+export const TRIPLE = (createRequire(import.meta.url)(`${ROOT}/platform.js`) as { triple(): string }).triple()
+export const ADDON = process.env['NAPI_RS_NATIVE_LIBRARY_PATH'] ?? `${ROOT}/carillon.${TRIPLE}.node`
 
 /** In CI nothing is skipped because something is missing. */
 export const MANDATORY = process.env['CI'] === 'true'

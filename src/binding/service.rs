@@ -108,7 +108,7 @@ impl WebSocketService {
     /// Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
     /// until `shutdown()` has ended them.
     /// @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
-    #[napi(ts_args_type = "server: HttpServer | HttpsServer")]
+    #[napi(ts_args_type = "server: HttpServer | HttpsServer | Http2SecureServer")]
     pub fn initialize(&self, env: Env, server: Unknown<'_>) -> Result<()> {
         let is_server = values::as_object(&server)
             .filter(|server| values::property(server, "on").is_ok_and(|on| values::kind(&on) == "function"));
@@ -149,7 +149,7 @@ impl WebSocketService {
     /// Sends an update to every connection that follows the bill. The same update for the same bill within
     /// `DEDUPE_WINDOW` is counted and dropped.
     /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
-    #[napi(ts_args_type = "billId: number, update: BillUpdate")]
+    #[napi(ts_args_type = "billId: number, update: Update", ts_generic_types = "Update extends BillUpdate")]
     pub fn broadcast_bill_update(&self, env: Env, bill_id: Unknown<'_>, update: Unknown<'_>) -> Result<()> {
         let publish = publish::bill_update(&env, &bill_id, &update)?;
         self.inner.logged(|| self.inner.core.broadcast_bill_update(publish.bill, &publish.update, &publish.timestamp));
@@ -158,7 +158,10 @@ impl WebSocketService {
 
     /// Sends a notification to every open connection of the user; without any it is dropped.
     /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
-    #[napi(ts_args_type = "userId: string, notification: UserNotification")]
+    #[napi(
+        ts_args_type = "userId: string, notification: Notification",
+        ts_generic_types = "Notification extends UserNotification"
+    )]
     pub fn send_user_notification(&self, env: Env, user_id: Unknown<'_>, notification: Unknown<'_>) -> Result<()> {
         let (user, notification) = publish::notification(&env, &user_id, &notification)?;
         self.inner.logged(|| self.inner.core.send_user_notification(&user, &notification));
@@ -167,7 +170,7 @@ impl WebSocketService {
 
     /// Sends a message to every open connection.
     /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
-    #[napi(ts_args_type = "message: BroadcastMessage")]
+    #[napi(ts_args_type = "message: Message", ts_generic_types = "Message extends BroadcastMessage")]
     pub fn broadcast_to_all(&self, env: Env, message: Unknown<'_>) -> Result<()> {
         let message = publish::announcement(&env, &message)?;
         self.inner.logged(|| self.inner.core.broadcast_to_all(message));
@@ -204,7 +207,7 @@ impl WebSocketService {
 
     /// What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
     /// nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
-    #[napi(ts_args_type = "options?: { top?: number }")]
+    #[napi(ts_args_type = "options?: { top?: number | undefined }")]
     pub fn inspect(&self, env: Env, options: Option<Unknown<'_>>) -> Result<Inspection> {
         let top = match options.as_ref().filter(|options| !values::is_absent(options)) {
             None => None,
