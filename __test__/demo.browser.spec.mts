@@ -8,15 +8,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { chromium, type BrowserContext, type Page } from 'playwright-core'
-import { MANDATORY, Program, ROOT, findChromium } from './support/tools.mjs'
+import { BROWSER_ARGUMENTS, MANDATORY, Program, ROOT, findChromium } from './support/tools.mjs'
 
 const SERVER = 'examples/demo/server.mjs'
 const SCREENSHOTS = join(ROOT, 'target/screenshots')
 const BILL = 104
-const ARGUMENTS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync',
-]
 const executablePath = findChromium()
 const skip = executablePath || MANDATORY ? false : 'Chromium is missing: install it, or name it in CHROMIUM'
 
@@ -35,7 +31,7 @@ describe('the demonstration', { skip, timeout: 120_000 }, () => {
     profile = mkdtempSync(join(tmpdir(), 'carillon-chromium-'))
     context = await chromium.launchPersistentContext(profile, {
       executablePath,
-      args: ARGUMENTS,
+      args: BROWSER_ARGUMENTS,
       viewport: { width: 1440, height: 900 },
     })
     context.setDefaultTimeout(15_000)

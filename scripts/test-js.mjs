@@ -2,6 +2,7 @@
 
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { pathToFileURL } from 'node:url'
+import { ensureClient } from './client.mjs'
 import { ensureAddon, ensureDependencies } from './setup.mjs'
 import { CommandFailed, ROOT, main, run, tool } from './run.mjs'
 
@@ -11,6 +12,7 @@ const FILE_TIMEOUT = 300_000
 export async function compileTests() {
   rmSync(COMPILED, { recursive: true, force: true })
   mkdirSync(COMPILED, { recursive: true })
+  await ensureClient()
   await tool('typescript/bin/tsc', ['-p', '__test__/tsconfig.json'])
 }
 

@@ -2,6 +2,7 @@
 // builds what it needs, stops at the first failure, and closes with what ran and how long it took.
 
 import { existsSync, readFileSync } from 'node:fs'
+import { testClient } from './client.mjs'
 import * as conformance from './conformance.mjs'
 import * as fuzzing from './fuzz.mjs'
 import { CommandFailed, ROOT, main, run } from './run.mjs'
@@ -47,6 +48,7 @@ await main(async () => {
   await step('Rust tests', () => run('cargo', ['test', ...CORE]))
   await step('tests of the load generator', () => run('cargo', ['test', '--locked', '--manifest-path', 'bench/load/Cargo.toml']))
   await step('build the addon, declarations unchanged', buildUnchanged)
+  await step('tests of the client', () => testClient())
   await step('types and compilation of the tests', compileTests)
   await step('JavaScript tests', () => runTests())
   await step('conformance, the quick part', quickConformance)

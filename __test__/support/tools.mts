@@ -27,6 +27,12 @@ export async function npm(args: string[], cwd = ROOT): Promise<string> {
   return (await execute(command, [...first, '--no-audit', '--no-fund', '--loglevel=error', ...args], options)).stdout
 }
 
+/** Without a display, without a sandbox (CI runs as root), and without a word to the outside. */
+export const BROWSER_ARGUMENTS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+]
+
 export function findChromium(): string | undefined {
   const candidates = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
   return candidates.find((path) => path !== undefined && existsSync(path))
