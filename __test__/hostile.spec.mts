@@ -308,7 +308,7 @@ describe('a peer that does not read', () => {
     it(`may be kept, at the price of messages: ${slowConsumer}`, async (test) => {
       const { site, bystander } = await open(test, { maxBackpressure: 250_000, slowConsumer, compression: false })
       const peer = await site.rawConnection('ann')
-      // Not the greeting: it may be dropped like any other message.
+      // The greeting.
       await peer.frameOf(Opcode.text)
       peer.socket.pause()
       let published = 0

@@ -32,7 +32,7 @@ describe('shutdown', () => {
     site.service.broadcastBillUpdate(1, update(0))
     await site.service.shutdown()
     assert.deepEqual(await client.whenClosed(), { code: 1001, reason: 'Server shutdown' })
-    assert.deepEqual(client.messages.map(({ type }) => type), ['pong', 'connected', 'subscribed', 'bill_update', 'server_shutdown'])
+    assert.deepEqual(client.messages.map(({ type }) => type), ['connected', 'pong', 'subscribed', 'bill_update', 'server_shutdown'])
     const { timestamp, ...farewell } = client.messages.at(-1) ?? { type: 'none' }
     assert.match(timestamp, ISO)
     assert.deepEqual(farewell, {

@@ -22,6 +22,7 @@ async function ask(client: Client, request: unknown): Promise<string[]> {
 }
 
 const error = (message: string): string => JSON.stringify({ type: 'error', message })
+const errorAbout = (message: string, messageId: unknown): string => JSON.stringify({ type: 'error', message, messageId })
 const ack = (messageId: unknown): string => JSON.stringify({ type: 'ack', messageId })
 const PONG = '{"type":"pong","priority":"immediate"}'
 const STRUCTURE = error('Invalid message structure')
@@ -119,19 +120,23 @@ const updated = (data: string): string =>
 
 table('preferences', [
   ['are constant', '{"type":"get_preferences"}', [PREFERENCES]],
-  ['are echoed', '{"type":"update_preferences","data":{"preferences":{"b":[1,{"c":null}],"a":"ü\\u00e9"}}}', [updated('{"b":[1,{"c":null}],"a":"üé","lastUpdated":"<iso>"}')]],
+  ['are echoed', '{"type":"update_preferences","data":{"preferences":{"b":[1,{"c":null}],"a":"ü\\u00e9"}}}', [updated('{"b":[1,{"c":null}],"a":"ü\\u00e9","lastUpdated":"<iso>"}')]],
   ['may be empty', '{"type":"update_preferences","data":{"preferences":{}}}', [updated('{"lastUpdated":"<iso>"}')]],
   ['know better when they were updated', '{"type":"update_preferences","data":{"preferences":{"lastUpdated":"never","a":1}}}', [updated('{"lastUpdated":"<iso>","a":1}')]],
   ['are not stored', '{"type":"get_preferences"}', [PREFERENCES]],
   ['must be given', '{"type":"update_preferences","data":{}}', [error('Preferences data required')]],
   ['must be given with the data', '{"type":"update_preferences"}', [error('Preferences data required')]],
+  ...['true', '1', '"text"', '[]', '["a"]'].map(
+    (given): [string, string, string[]] => [`must not be ${given}`, `{"type":"update_preferences","data":{"preferences":${given}}}`, [error('Preferences data required')]],
+  ),
+  ['go back as they came', '{"type":"update_preferences","data":{"preferences":{ "b" : 1.0, "a": "\\ud800", "b":2 }}}', [updated('{ "b" : 1.0, "a": "\\ud800", "b":2 ,"lastUpdated":"<iso>"}')]],
   ['must not be null', '{"type":"update_preferences","data":{"preferences":null}}', [error('Preferences data required')]],
 ])
 
 table('acks', [
   ['come first', '{"type":"subscribe","data":{"bill_id":1},"messageId":"m1"}', [ack('m1'), subscribed('1', '1')]],
-  ['come before an error, which does not name the message', '{"type":"subscribe","messageId":"m2"}', [ack('m2'), error('Bill ID required')]],
-  ['come before an unknown type', '{"type":"nonsense","messageId":"m3"}', [ack('m3'), error('Unknown message type: nonsense')]],
+  ['come before an error, which names the message', '{"type":"subscribe","messageId":"m2"}', [ack('m2'), errorAbout('Bill ID required', 'm2')]],
+  ['come before an unknown type', '{"type":"nonsense","messageId":"m3"}', [ack('m3'), errorAbout('Unknown message type: nonsense', 'm3')]],
   ['come behind a pong', '{"type":"ping","messageId":"m4"}', [PONG, ack('m4')]],
   ...['"text"', '1', '-1.5', 'true', '[]', '[1,"a"]', '{}', '{"b":1,"a":{"c":null}}'].map(
     (id): [string, string, string[]] => [`echo ${id}`, `{"type":"unsubscribe","messageId":${id}}`, [`{"type":"ack","messageId":${id}}`]],

@@ -285,7 +285,7 @@ describe('runtimeConfig', () => {
     site.service.runtimeConfig.set('MESSAGE_BATCH_DELAY', 0)
     site.service.broadcastBillUpdate(1, { type: 'amendment', data: {}, timestamp: new Date() })
     await client.take('bill_update')
-    assert.deepEqual(client.messages.map(({ type }) => type), ['pong', 'connected', 'subscribed', 'bill_update'])
+    assert.deepEqual(client.messages.map(({ type }) => type), ['connected', 'pong', 'subscribed', 'bill_update'])
   })
 
   it('takes effect at once: the number of connections', async (test) => {

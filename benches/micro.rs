@@ -9,7 +9,6 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use carillon::core::message_handler;
 use carillon::core::outbox::Envelopes;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
@@ -77,11 +76,10 @@ mod assemble {
     }
 }
 
-/// Parsed, validated and routed.
+/// The request decoded and its reply encoded.
 #[divan::bench(args = [support::PING, support::TIMED_PING, support::SUBSCRIBE])]
 fn handle(bencher: Bencher, message: &str) {
-    let context = support::context();
-    bencher.bench(|| message_handler::handle(black_box(message.as_bytes()), &context));
+    bencher.bench(|| support::answer(black_box(message)));
 }
 
 /// All subscribers of one bill of a hundred.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use carillon::config::RuntimeValues;
 use carillon::core::host::EventKind;
-use carillon::core::message_handler::{self, Context};
+use carillon::core::message_handler::{Command, Outcome, decode, encode};
 use carillon::transport::handshake::{self, Origins, RequestHead};
 use carillon::transport::head_reader::{HeadFault, HeadReader};
 use carillon::types::BillId;
@@ -314,7 +314,7 @@ async fn type_confusion_in_the_protocol() {
         r#"{"type":"update_preferences","data":{"preferences":0}}"#,
         r#"{"type":"\ud800"}"#,
         &deep,
-        &format!(r#"{{"type":"ping","data":{deep}}}"#),
+        &format!(r#"{{"type":"subscribe","data":{{"bill_id":{deep}}}}}"#),
     ] {
         client.send(&text(message)).await;
         let shown = &message[..message.len().min(60)];
@@ -354,17 +354,20 @@ proptest! {
     #[test]
     fn type_confusion_by_any_json(kind in any_type(), data in any_json(), id in any_json(), authenticated: bool) {
         let message = json!({ "type": kind, "data": data, "messageId": id, "timestamp": id }).to_string();
-        let context = Context { now_ms: 1e12, authenticated, preference_hooks: true, subscription_room: 3 };
-        let inbound = message_handler::handle(message.as_bytes(), &context);
-        for action in inbound.actions {
-            match action {
-                message_handler::Action::Reply(reply) => {
-                    prop_assert!(serde_json::from_slice::<Value>(&reply.json).is_ok());
-                }
-                message_handler::Action::Authenticate { .. } => {}
-                message_handler::Action::Subscribe(bills) => prop_assert!(authenticated && bills.len() <= 3),
-                _ => prop_assert!(authenticated),
-            }
+        let request = decode(&message, authenticated);
+        if !authenticated {
+            let asks_for_more = request.command.as_ref().is_ok_and(|command| !matches!(command, Command::Authenticate { .. }));
+            prop_assert!(!asks_for_more);
+        }
+        let outcome = match request.command.clone() {
+            Ok(Command::Unsubscribe { given, .. }) => Outcome::Unsubscribed { bill: given },
+            Ok(Command::BatchUnsubscribe { bills }) => Outcome::BatchUnsubscribed { bills },
+            Ok(Command::SavePreferences { preferences }) => Outcome::PreferencesSaved { preferences },
+            Ok(_) => Outcome::Silent,
+            Err(error) => Outcome::Failed(error),
+        };
+        for reply in request.ack().into_iter().chain(encode(&outcome, request.message_id, 1e12)) {
+            prop_assert!(serde_json::from_slice::<Value>(&reply.json).is_ok());
         }
     }
 }

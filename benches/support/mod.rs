@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use carillon::core::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
 use carillon::core::host::SlowConsumerPolicy;
-use carillon::core::message_handler::Context;
+use carillon::core::message_handler::{Command, Outcome, Reply, decode, encode};
 use carillon::core::outbox::{Backpressure, Outbox};
 use carillon::core::outgoing;
 use carillon::core::subscription_manager::{RoutingTable, TopicIndex, Transition};
@@ -35,8 +35,15 @@ pub const NOW: Duration = Duration::from_secs(1_700_000_001);
 
 const SECRET: &str = "a secret of the benches alone";
 
-pub fn context() -> Context {
-    Context { now_ms: 1.700_000_001e12, authenticated: true, preference_hooks: false, subscription_room: 1000 }
+/// What one message is answered, without the change that it asks for.
+pub fn answer(message: &str) -> Option<Reply> {
+    let request = decode(message, true);
+    let outcome = match request.command {
+        Ok(Command::Subscribe { given, .. }) => Outcome::Subscribed { bill: given },
+        Ok(_) => Outcome::Pong,
+        Err(error) => Outcome::Failed(error),
+    };
+    encode(&outcome, request.message_id, 1.700_000_001e12)
 }
 
 /// A masked frame. Its key is 0: unmasking takes what it takes with any key, and the same bytes can be read again.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 
 use carillon::core::host::SlowConsumerPolicy;
-use carillon::core::message_handler::{Action, Context, handle};
+use carillon::core::message_handler::{Command, Outcome, decode, encode};
 use carillon::core::outbox::{Backpressure, Outbox, Room};
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, Policy, negotiate};
@@ -31,8 +31,8 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
         let mut is_over = false;
         let result = assembler.push(&mut part.to_vec(), &LIMITS, &mut inflater, &mut |message| {
             let answers = match message {
-                Message::Text(text) => answers(text.as_bytes()),
-                Message::Binary(bytes) => answers(String::from_utf8_lossy(bytes).as_bytes()),
+                Message::Text(text) => answers(text),
+                Message::Binary(bytes) => answers(&String::from_utf8_lossy(bytes)),
                 Message::Ping(payload) => vec![Prepared::pong(payload)],
                 Message::Pong(_) => Vec::new(),
                 Message::Close(close) => {
@@ -69,13 +69,18 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
     frames_are_whole(&wire);
 });
 
-fn answers(payload: &[u8]) -> Vec<std::sync::Arc<Prepared>> {
-    let context = Context { now_ms: 1.7e12, authenticated: true, preference_hooks: false, subscription_room: 1000 };
-    let replies = handle(payload, &context).actions.into_iter().filter_map(|action| match action {
-        Action::Reply(reply) => Some(Prepared::text(reply.json.into_owned())),
-        _ => None,
-    });
-    replies.collect()
+fn answers(text: &str) -> Vec<std::sync::Arc<Prepared>> {
+    let request = decode(text, true);
+    let outcome = match request.command.clone() {
+        Ok(Command::Ping) => Outcome::Pong,
+        Ok(Command::Unsubscribe { given, .. }) => Outcome::Unsubscribed { bill: given },
+        Ok(Command::BatchUnsubscribe { bills }) => Outcome::BatchUnsubscribed { bills },
+        Ok(Command::SavePreferences { preferences }) => Outcome::PreferencesSaved { preferences },
+        Ok(_) => Outcome::Silent,
+        Err(error) => Outcome::Failed(error),
+    };
+    let replies = request.ack().into_iter().chain(encode(&outcome, request.message_id, 1.7e12));
+    replies.map(|reply| Prepared::text(reply.json.into_owned())).collect()
 }
 
 fn drain(outbox: &mut Outbox, deflaters: &mut Deflaters, wire: &mut Vec<u8>, room: &mut usize) {

@@ -1,27 +1,54 @@
-//! Any bytes as a message of the application's protocol: whatever is answered is JSON, and nobody without a user does
-//! anything but prove who it is.
+//! Any text as a message of the application's protocol: whatever is answered is JSON and not much longer than the message,
+//! errors name their message, and nobody without a user does anything but prove who it is.
 #![no_main]
 
-use carillon::core::message_handler::{Action, Context, handle};
+use carillon::core::json::RawJson;
+use carillon::core::message_handler::{Command, Outcome, Verdicts, bill_number, decode, encode};
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
 
-fuzz_target!(|input: (bool, bool, u8, &[u8])| {
-    let (authenticated, preference_hooks, room, bytes) = input;
-    let subscription_room = usize::from(room);
-    let context = Context { now_ms: 1.7e12, authenticated, preference_hooks, subscription_room };
-    let inbound = handle(bytes, &context);
-    assert!(inbound.latency_ms.is_none_or(|latency| (0.0..60_000.0).contains(&latency)));
-    for action in &inbound.actions {
-        match action {
-            Action::Reply(reply) => {
-                let message: Value = serde_json::from_slice(&reply.json).expect("a reply is JSON");
-                assert!(message["type"].is_string());
-            }
-            Action::Authenticate { .. } => {}
-            Action::Subscribe(bills) => assert!(authenticated && bills.len() <= subscription_room),
-            Action::Unsubscribe(_) | Action::LoadPreferences | Action::SavePreferences(_) => assert!(authenticated),
+/// The longest reply has a few fixed words, a text of 256 characters that are all escaped, and the time twice.
+const WORDS: usize = 6 * 256 + 256;
+
+fuzz_target!(|input: (bool, u8, &[u8])| {
+    let (is_authenticated, room, bytes) = input;
+    let text = String::from_utf8_lossy(bytes);
+    let request = decode(&text, is_authenticated);
+    assert!(request.latency(1.7e12).is_none_or(|latency| (0.0..60_000.0).contains(&latency)));
+    if let Ok(command) = &request.command {
+        assert!(is_authenticated || matches!(command, Command::Authenticate { .. }));
+    }
+    let outcome = match request.command.clone() {
+        Err(error) => Outcome::Failed(error),
+        Ok(command) => execute(command, usize::from(room)),
+    };
+    let is_failed = matches!(outcome, Outcome::Failed(_));
+    for reply in request.ack().into_iter().chain(encode(&outcome, request.message_id, 1.7e12)) {
+        let reply = std::str::from_utf8(&reply.json).expect("a reply is UTF-8");
+        let message = RawJson::parse(reply).expect("a reply is JSON");
+        assert!(message.member("type").is_some_and(|kind| kind.string().is_some()));
+        if is_failed {
+            assert_eq!(message.member("messageId"), request.message_id);
+        }
+        // `1e15,` grows to 16 digits, `"lastUpdated":0,` to a time.
+        assert!(reply.len() <= 4 * text.len() + WORDS, "{} bytes for {}", reply.len(), text.len());
+    }
+    assert_eq!(decode(&text, is_authenticated), request);
+});
+
+fn execute(command: Command<'_>, room: usize) -> Outcome<'_> {
+    match command {
+        Command::Authenticate { .. } | Command::Nothing => Outcome::Silent,
+        Command::Ping => Outcome::Pong,
+        Command::LoadPreferences => Outcome::DefaultPreferences,
+        Command::SavePreferences { preferences } => Outcome::PreferencesSaved { preferences },
+        Command::Subscribe { given, .. } => Outcome::Subscribed { bill: given },
+        Command::Unsubscribe { given, .. } => Outcome::Unsubscribed { bill: given },
+        Command::BatchUnsubscribe { bills } => Outcome::BatchUnsubscribed { bills },
+        Command::BatchSubscribe { bills } => {
+            let elements = bills.elements().expect("an array").enumerate();
+            let verdicts: Verdicts =
+                elements.map(|(index, one)| index < room && bill_number(one).is_some()).collect();
+            Outcome::BatchSubscribed { bills, verdicts }
         }
     }
-    assert_eq!(handle(bytes, &context), inbound);
-});
+}

@@ -17,17 +17,19 @@ use crate::core::connection::{Connection, Member, State};
 use crate::core::connection_manager::{self, ConnectionRef, Reservation};
 use crate::core::dialogue::HookUnderWay;
 use crate::core::host::{Event, EventKind, HookFault};
+use crate::core::json::SharedJson;
+use crate::core::message_handler::{Outcome, RequestError, encode};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
 use crate::core::subscription_manager::Topics;
 use crate::core::visitor::{Visitor, connection_key};
 use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::{Hook, Refusal};
+use crate::monitoring::tally::{Hook, Refusal, Traffic};
 use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
-use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, Priority};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber};
 
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -151,7 +153,12 @@ impl Shard {
     }
 
     /// Handles an `auth` message: lets an anonymous connection in, or renews the claims of a known one.
-    pub(super) async fn authenticate_message(self: Rc<Self>, token: String, under_way: HookUnderWay) {
+    pub(super) async fn authenticate_message(
+        self: Rc<Self>,
+        token: String,
+        message_id: Option<SharedJson>,
+        under_way: HookUnderWay,
+    ) {
         let Some(renewing) = under_way.connection().map(|connection| connection.user()) else { return };
         let outcome = match &renewing {
             Some(user) => self.renew(user.as_str(), &token).await,
@@ -162,24 +169,27 @@ impl Shard {
         if !connection.is_listening() {
             return;
         }
-        let reply = match outcome {
+        let reply = match &outcome {
+            Ok((Some(_), _)) if !connection.is_open() => Outcome::Silent,
+            // Two `auth` messages in a row: the first one has let it in already.
+            Ok((Some(_), _)) => Outcome::Failed(RequestError::AuthenticationFailed),
             Ok((None, identity)) => {
                 let expires = identity.expires_at.map(|seconds| seconds as f64 * 1000.0);
-                Some(outgoing::auth_success(identity.user.as_str(), expires))
-            }
-            // Two `auth` messages in a row: the first one has let it in already.
-            Ok((Some(_), _)) if connection.is_open() => Some(outgoing::error("Authentication failed")),
-            Ok((Some(reservation), _)) => {
-                self.join(&connection, reservation);
-                None
+                Outcome::Authenticated { user: identity.user.as_str(), expires }
             }
             Err(fault) => {
                 debug!(connection = connection.number.0, ?fault, "authentication failed");
-                Some(outgoing::error("Authentication failed"))
+                Outcome::Failed(RequestError::AuthenticationFailed)
             }
         };
-        if let Some(json) = reply {
-            self.reply(&connection, Prepared::text(json), Priority::Normal);
+        match encode(&reply, message_id.as_ref().map(SharedJson::get), UnixMillis::now().as_f64()) {
+            Some(reply) => self.send_reply(&connection, reply),
+            // The greeting is the reply.
+            None => {
+                if let Ok((Some(reservation), _)) = outcome {
+                    self.join(&connection, reservation);
+                }
+            }
         }
         self.flush_staged();
     }
@@ -374,7 +384,11 @@ impl Shard {
         let id = ConnectionId { user, number: connection.number };
         let greeting =
             outgoing::connected(&id, now.as_f64(), base.heartbeat_interval.as_millis() as f64, base.max_payload as f64);
-        self.deliver(connection, &Prepared::text(greeting), Priority::Normal);
+        // A frame of its own, since few clients unpack batches; past the bound, since nothing may come before it. What
+        // waits is the ack of the message that let the connection in.
+        self.flush_batch(connection);
+        self.queue(connection, Prepared::text(greeting));
+        self.counters.tally.traffic.add(Traffic::Deliveries, 1);
         if self.shared.host.listens(EventKind::Connection) {
             self.shared.host.emit(Event::Connection { id, remote_address: remote_address.into() });
         }

@@ -1,7 +1,7 @@
-//! What peers say and what they are answered: messages routed to the topic index, to hooks and to replies.
+//! Executes what peers ask for: messages routed to the topic index, to hooks and to replies.
 //!
-//! The meaning of a message is decided purely in `message_handler`; here its actions are carried out. Runs on
-//! the shard's thread.
+//! What a message means and what a reply says is decided purely in `message_handler`; here commands are executed between
+//! the two, at once or after a hook has answered. Runs on the shard's thread.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use crate::core::connection::{Connection, State};
 use crate::core::containment::contained;
 use crate::core::heartbeat::Liveness;
 use crate::core::host::{Event, EventKind};
-use crate::core::message_handler::{self, Action, Context, Reply};
-use crate::core::outgoing;
+use crate::core::json::{RawJson, SharedJson};
+use crate::core::message_handler::{
+    Command, Outcome, Reply, RequestError, Verdicts, bill_id, bill_number, decode, encode,
+};
 use crate::core::shard::Shard;
 use crate::core::subscription_manager::Transition;
 use crate::error::CloseReason;
@@ -32,8 +34,8 @@ impl Shard {
     /// One message from a peer that is listened to.
     pub(super) fn hear(self: &Rc<Self>, connection: &Rc<Connection>, message: Message<'_>) {
         match message {
-            Message::Text(text) => self.answer(connection, text.as_bytes()),
-            Message::Binary(bytes) => self.answer(connection, String::from_utf8_lossy(bytes).as_bytes()),
+            Message::Text(text) => self.answer(connection, text),
+            Message::Binary(bytes) => self.answer(connection, &String::from_utf8_lossy(bytes)),
             Message::Ping(payload) => {
                 let pong = Prepared::pong(payload);
                 connection.owe(pong.payload().len());
@@ -70,72 +72,120 @@ impl Shard {
         }
     }
 
-    fn answer(self: &Rc<Self>, connection: &Rc<Connection>, payload: &[u8]) {
+    fn answer(self: &Rc<Self>, connection: &Rc<Connection>, text: &str) {
         let now = UnixMillis::now();
-        let (authenticated, followed) = match &*connection.state.borrow() {
-            State::Open(member) => (true, member.bills.len()),
-            _ => (false, 0),
+        let request = decode(text, connection.is_open());
+        self.counters.message(now, request.latency(now.as_f64()));
+        let ack = request.ack();
+        let message_id = request.message_id;
+        let reply = |outcome| encode(&outcome, message_id, now.as_f64());
+        if request.command == Ok(Command::Ping) {
+            // Before the ack, whether messages wait for others or not.
+            return [reply(Outcome::Pong), ack].into_iter().flatten().for_each(|one| self.send_reply(connection, one));
+        }
+        if let Some(ack) = ack {
+            self.send_reply(connection, ack);
+        }
+        let outcome = match request.command {
+            Ok(command) => self.execute(connection, command, message_id),
+            Err(error) => Outcome::Failed(error),
         };
-        let inbound = message_handler::handle(
-            payload,
-            &Context {
-                now_ms: now.as_f64(),
-                authenticated,
-                preference_hooks: self.shared.options.has_preferences,
-                subscription_room: self.shared.options.max_subscriptions.saturating_sub(followed),
-            },
-        );
-        self.counters.message(now, inbound.latency_ms);
-        for action in inbound.actions {
-            self.act(connection, action);
+        if let Some(reply) = reply(outcome) {
+            self.send_reply(connection, reply);
         }
     }
 
-    fn act(self: &Rc<Self>, connection: &Rc<Connection>, action: Action) {
-        match action {
-            Action::Reply(Reply { json, priority }) => {
-                self.reply(connection, Prepared::text(json.into_owned()), priority);
+    pub(super) fn send_reply(&self, connection: &Rc<Connection>, reply: Reply) {
+        self.reply(connection, Prepared::text(reply.json.into_owned()), reply.priority);
+    }
+
+    /// Changes what a request asks to change. What has to wait for a hook is silent now and replies later.
+    fn execute<'m>(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        command: Command<'m>,
+        message_id: Option<RawJson<'m>>,
+    ) -> Outcome<'m> {
+        let kept_id = || message_id.map(SharedJson::from);
+        match command {
+            Command::Nothing => Outcome::Silent,
+            Command::Ping => Outcome::Pong,
+            Command::Subscribe { bill, given } => {
+                let verdicts = self.subscribe(connection, [Some(bill)].into_iter());
+                match verdicts.first() {
+                    Some(true) => Outcome::Subscribed { bill: given },
+                    _ => Outcome::Failed(RequestError::SubscriptionLimit),
+                }
             }
-            Action::Subscribe(bills) => self.subscribe(connection, &bills),
-            Action::Unsubscribe(bills) => self.unsubscribe(connection, &bills),
-            Action::Authenticate { token } => {
+            Command::BatchSubscribe { bills } => {
+                let elements = bills.elements().into_iter().flatten();
+                Outcome::BatchSubscribed { bills, verdicts: self.subscribe(connection, elements.map(bill_number)) }
+            }
+            Command::Unsubscribe { bill, given } => {
+                self.unsubscribe(connection, bill.into_iter());
+                Outcome::Unsubscribed { bill: given }
+            }
+            Command::BatchUnsubscribe { bills } => {
+                self.unsubscribe(connection, bills.elements().into_iter().flatten().filter_map(bill_id));
+                Outcome::BatchUnsubscribed { bills }
+            }
+            Command::Authenticate { token } => {
                 let under_way = HookUnderWay::new(self, connection);
-                let authenticated = self.clone().authenticate_message(token, under_way);
+                let authenticated = self.clone().authenticate_message(token.into_owned(), kept_id(), under_way);
                 tokio::task::spawn_local(contained("an auth message", authenticated));
+                Outcome::Silent
             }
-            Action::LoadPreferences => self.load_preferences(connection),
-            Action::SavePreferences(preferences) => self.save_preferences(connection, preferences),
+            Command::LoadPreferences if self.shared.options.has_preferences => {
+                self.load_preferences(connection, kept_id());
+                Outcome::Silent
+            }
+            Command::LoadPreferences => Outcome::DefaultPreferences,
+            Command::SavePreferences { preferences } if self.shared.options.has_preferences => {
+                self.save_preferences(connection, preferences.into(), kept_id());
+                Outcome::Silent
+            }
+            Command::SavePreferences { preferences } => Outcome::PreferencesSaved { preferences },
         }
     }
 
-    fn subscribe(&self, connection: &Rc<Connection>, bills: &[BillId]) {
+    /// Follows those bills for which there is room, and says of each whether it is followed now.
+    fn subscribe(&self, connection: &Rc<Connection>, bills: impl Iterator<Item = Option<BillId>>) -> Verdicts {
+        let mut verdicts = Verdicts::new();
         let mut state = connection.state.borrow_mut();
-        let State::Open(member) = &mut *state else { return };
+        let State::Open(member) = &mut *state else { return verdicts };
+        let max_subscriptions = self.shared.options.max_subscriptions;
         let mut changes: SmallVec<[(BillId, Transition); 1]> = SmallVec::new();
         {
             let mut topics = self.topics.borrow_mut();
             for bill in bills {
-                if let Some(transition) = topics.subscribe(*bill, connection.key) {
-                    member.bills.insert(*bill);
-                    changes.push((*bill, transition));
+                let is_followed = bill.is_some_and(|bill| member.bills.contains(bill));
+                let Some(bill) = bill.filter(|_| !is_followed && member.bills.len() < max_subscriptions) else {
+                    verdicts.push(is_followed);
+                    continue;
+                };
+                verdicts.push(true);
+                if let Some(transition) = topics.subscribe(bill, connection.key) {
+                    member.bills.insert(bill);
+                    changes.push((bill, transition));
                 }
             }
         }
         self.shared.routing.subscribe(&member.user, self.id, &changes);
         drop(state);
         self.tell_subscriptions(connection, &changes, true);
+        verdicts
     }
 
-    fn unsubscribe(&self, connection: &Rc<Connection>, bills: &[BillId]) {
+    fn unsubscribe(&self, connection: &Rc<Connection>, bills: impl Iterator<Item = BillId>) {
         let mut state = connection.state.borrow_mut();
         let State::Open(member) = &mut *state else { return };
         let mut changes: SmallVec<[(BillId, Transition); 1]> = SmallVec::new();
         {
             let mut topics = self.topics.borrow_mut();
             for bill in bills {
-                if let Some(transition) = topics.unsubscribe(*bill, connection.key) {
-                    member.bills.remove(*bill);
-                    changes.push((*bill, transition));
+                if let Some(transition) = topics.unsubscribe(bill, connection.key) {
+                    member.bills.remove(bill);
+                    changes.push((bill, transition));
                 }
             }
         }
@@ -154,35 +204,40 @@ impl Shard {
         }
     }
 
-    fn load_preferences(self: &Rc<Self>, connection: &Rc<Connection>) {
+    fn load_preferences(self: &Rc<Self>, connection: &Rc<Connection>, message_id: Option<SharedJson>) {
         let Some(user) = connection.user() else { return };
         self.when_settled(connection, async move |shard: Rc<Self>| {
             let loaded = shard.ask(Hook::LoadPreferences, |answer| shard.shared.host.load_preferences(&user, answer));
-            match loaded.await {
-                Ok(preferences) => outgoing::preferences_loaded(&preferences, UnixMillis::now().as_f64()),
+            let preferences = loaded.await.map(|preferences| preferences.to_string());
+            let outcome = match &preferences {
+                Ok(preferences) => Outcome::PreferencesLoaded { preferences },
                 Err(fault) => {
                     debug!(?fault, "preferences were not loaded");
-                    outgoing::error("Failed to get preferences")
+                    Outcome::Failed(RequestError::PreferencesNotLoaded)
                 }
-            }
+            };
+            encode(&outcome, message_id.as_ref().map(SharedJson::get), UnixMillis::now().as_f64())
         });
     }
 
     fn save_preferences(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        preferences: serde_json::Map<String, serde_json::Value>,
+        preferences: SharedJson,
+        message_id: Option<SharedJson>,
     ) {
         let Some(user) = connection.user() else { return };
         self.when_settled(connection, async move |shard: Rc<Self>| {
-            let save = |answer| shard.shared.host.save_preferences(&user, &preferences, answer);
-            match shard.ask(Hook::SavePreferences, save).await {
-                Ok(()) => outgoing::preferences_saved(preferences, UnixMillis::now().as_f64()),
+            let tree = serde_json::from_str(preferences.text()).unwrap_or_default();
+            let save = |answer| shard.shared.host.save_preferences(&user, &tree, answer);
+            let outcome = match shard.ask(Hook::SavePreferences, save).await {
+                Ok(()) => Outcome::PreferencesSaved { preferences: preferences.get() },
                 Err(fault) => {
                     debug!(?fault, "preferences were not saved");
-                    outgoing::error("Failed to update preferences")
+                    Outcome::Failed(RequestError::PreferencesNotSaved)
                 }
-            }
+            };
+            encode(&outcome, message_id.as_ref().map(SharedJson::get), UnixMillis::now().as_f64())
         });
     }
 
@@ -190,7 +245,7 @@ impl Shard {
     fn when_settled(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        reply: impl AsyncFnOnce(Rc<Self>) -> Vec<u8> + 'static,
+        reply: impl AsyncFnOnce(Rc<Self>) -> Option<Reply> + 'static,
     ) {
         let under_way = HookUnderWay::new(self, connection);
         let shard = self.clone();
@@ -198,8 +253,8 @@ impl Shard {
             let reply = reply(shard.clone()).await;
             let Some(connection) = under_way.connection() else { return };
             drop(under_way);
-            if connection.is_open() {
-                shard.reply(&connection, Prepared::text(reply), Priority::Normal);
+            if let Some(reply) = reply.filter(|_| connection.is_open()) {
+                shard.send_reply(&connection, reply);
                 shard.flush_staged();
             }
         }));

@@ -1,44 +1,67 @@
-//! Parses, validates and routes one inbound message. Pure: bytes and the time come in, actions come out.
+//! What a message asks for, and what it is answered, in two phases. Pure.
 //!
-//! Called by `dialogue` on the shard's thread, which carries the actions out in their order.
+//! [`decode`] reads bytes as a [`Request`]: a [`Command`], or the [`RequestError`] it has already. `dialogue` executes the command on the
+//! shard's thread, at once or after a hook has answered, and says how it went as an [`Outcome`]. [`encode`] makes the reply of
+//! that. Values of the peer stay where they stand in the message ([`RawJson`]) and go into replies as their own bytes, so
+//! that time and memory are linear in the bytes received.
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
-use smallvec::SmallVec;
-
-use crate::core::json::{is_truthy, to_number, to_text};
+use crate::core::json::{Characters, Kind, RawJson};
 use crate::core::outgoing;
 use crate::types::{BillId, Priority};
+
+mod outcome;
+
+pub use outcome::{GivenBill, Outcome, RequestError, Verdicts};
 
 /// A client's clock may be this far behind ours for its `timestamp` to count as a latency.
 const MAX_LATENCY_MS: f64 = 60_000.0;
 
 /// The message most clients send most often, and the one that needs no parsing.
-const BARE_PING: &[u8] = br#"{"type":"ping"}"#;
+const BARE_PING: &str = r#"{"type":"ping"}"#;
 
-/// What a message is judged by beside its bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// Milliseconds since 1970.
-    pub now_ms: f64,
-    /// Whether the connection has a user.
-    pub authenticated: bool,
-    /// Whether the application keeps preferences.
-    pub preference_hooks: bool,
-    /// How many more bills the connection may follow. What is named twice counts twice, so a full connection is
-    /// refused also what it follows already.
-    pub subscription_room: usize,
+/// One message, as far as it could be understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request<'m> {
+    /// When the peer's clock says that it was sent, in milliseconds since 1970.
+    timestamp: Option<f64>,
+    /// The member of that name, whatever it is: every error about this request carries it.
+    pub message_id: Option<RawJson<'m>>,
+    pub command: Result<Command<'m>, RequestError<'m>>,
 }
 
+/// What a request asks for. Checked as far as that needs no state.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    Authenticate { token: String },
+pub enum Command<'m> {
+    Authenticate {
+        token: Cow<'m, str>,
+    },
+    /// An array.
+    BatchSubscribe {
+        bills: RawJson<'m>,
+    },
+    /// An array.
+    BatchUnsubscribe {
+        bills: RawJson<'m>,
+    },
     LoadPreferences,
-    Reply(Reply),
-    SavePreferences(Map<String, Value>),
-    Subscribe(SmallVec<[BillId; 1]>),
-    Unsubscribe(SmallVec<[BillId; 1]>),
+    /// Nothing, and it is not answered either.
+    Nothing,
+    Ping,
+    /// An object.
+    SavePreferences {
+        preferences: RawJson<'m>,
+    },
+    Subscribe {
+        bill: BillId,
+        given: GivenBill<'m>,
+    },
+    /// `bill` is `None` where what was given cannot be one: nobody follows it.
+    Unsubscribe {
+        bill: Option<BillId>,
+        given: GivenBill<'m>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,165 +70,137 @@ pub struct Reply {
     pub priority: Priority,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Inbound {
-    pub latency_ms: Option<f64>,
-    pub actions: SmallVec<[Action; 3]>,
+/// Reads one message. A peer that `is_authenticated` may ask for anything, another one only for authentication.
+pub fn decode(text: &str, is_authenticated: bool) -> Request<'_> {
+    let mut request = Request { timestamp: None, message_id: None, command: Ok(Command::Ping) };
+    if text == BARE_PING && is_authenticated {
+        return request;
+    }
+    let Some(message) = RawJson::parse(text) else {
+        request.command = Err(RequestError::InvalidFormat);
+        return request;
+    };
+    let (mut kind, mut data, mut timestamp) = (None, None, None);
+    for member in message.members() {
+        // The last one of a name counts.
+        let place = match () {
+            () if member.is("type") => &mut kind,
+            () if member.is("data") => &mut data,
+            () if member.is("messageId") => &mut request.message_id,
+            () if member.is("timestamp") => &mut timestamp,
+            () => continue,
+        };
+        *place = Some(member.value);
+    }
+    request.timestamp = timestamp.filter(|timestamp| timestamp.is_truthy()).and_then(RawJson::to_number);
+    request.command = match kind {
+        Some(kind) => Command::decode(kind, data, is_authenticated),
+        None => Err(RequestError::InvalidStructure),
+    };
+    request
 }
 
-/// Decides what one message means.
-pub fn handle(payload: &[u8], context: &Context) -> Inbound {
-    let mut inbound = Inbound::default();
-    if payload == BARE_PING && context.authenticated {
-        inbound.pong();
-        return inbound;
-    }
-    let Ok(message) = serde_json::from_slice::<Value>(payload) else {
-        inbound.reply(outgoing::error("Invalid message format"));
-        return inbound;
+/// The reply to a request with this `messageId`, if it has one. `now` in milliseconds since 1970.
+pub fn encode(outcome: &Outcome<'_>, message_id: Option<RawJson<'_>>, now: f64) -> Option<Reply> {
+    let json = match outcome {
+        Outcome::Silent => return None,
+        Outcome::Pong => {
+            return Some(Reply { json: Cow::Borrowed(outgoing::PONG), priority: Priority::Immediate });
+        }
+        Outcome::Authenticated { user, expires } => outgoing::auth_success(user, *expires),
+        Outcome::Failed(error) => outgoing::error(&error.text(), message_id),
+        Outcome::BatchSubscribed { bills, verdicts } => outgoing::batch_subscribed(*bills, verdicts),
+        Outcome::BatchUnsubscribed { bills } => outgoing::batch_unsubscribed(*bills),
+        Outcome::DefaultPreferences => outgoing::default_preferences(now),
+        Outcome::PreferencesLoaded { preferences } => outgoing::preferences_loaded(preferences, now),
+        Outcome::PreferencesSaved { preferences } => outgoing::preferences_saved(*preferences, now),
+        Outcome::Subscribed { bill } => outgoing::subscribed(*bill),
+        Outcome::Unsubscribed { bill } => outgoing::unsubscribed(*bill),
     };
-    let Value::Object(message) = message else {
-        inbound.reply(outgoing::structure_error(None));
-        return inbound;
-    };
-    inbound.latency_ms = latency(message.get("timestamp"), context.now_ms);
-    let Some(kind) = message.get("type") else {
-        inbound.reply(outgoing::structure_error(message.get("messageId")));
-        return inbound;
-    };
-    if let Some(id) = message.get("messageId").filter(|id| is_truthy(id)) {
-        inbound.reply(outgoing::ack(id));
-    }
-    let empty = Map::new();
-    let data = message.get("data").and_then(Value::as_object).unwrap_or(&empty);
-    inbound.dispatch(kind, data, context);
-    inbound
+    Some(Reply { json: Cow::Owned(json), priority: Priority::Normal })
 }
 
-impl Inbound {
-    fn dispatch(&mut self, kind: &Value, data: &Map<String, Value>, context: &Context) {
-        match kind.as_str() {
-            Some("auth") => self.auth(data),
-            _ if !context.authenticated => self.reply(outgoing::error("Authentication required")),
-            Some("subscribe") => self.subscribe(data, context.subscription_room),
-            Some("unsubscribe") => self.unsubscribe(data),
-            Some("batch_subscribe") => self.batch_subscribe(data, context.subscription_room),
-            Some("batch_unsubscribe") => self.batch_unsubscribe(data),
-            Some("get_preferences") if context.preference_hooks => self.actions.push(Action::LoadPreferences),
-            Some("get_preferences") => self.reply(outgoing::default_preferences(context.now_ms)),
-            Some("update_preferences") => self.update_preferences(data, context),
-            Some("ping") => self.pong(),
-            Some("pong") => {}
-            _ => self.reply(outgoing::error(&format!("Unknown message type: {}", to_text(kind)))),
-        }
+impl<'m> Request<'m> {
+    /// How long the message was on its way, if the peer's clock makes sense. `now` in milliseconds since 1970.
+    pub fn latency(&self, now: f64) -> Option<f64> {
+        Some(now - self.timestamp?).filter(|latency| (0.0..MAX_LATENCY_MS).contains(latency))
     }
 
-    fn auth(&mut self, data: &Map<String, Value>) {
-        match data.get("token").and_then(Value::as_str) {
-            Some(token) => self.actions.push(Action::Authenticate { token: token.to_owned() }),
-            None => self.reply(outgoing::error("Authentication failed")),
+    /// That the request has been received, whatever comes of it: sent before anything else, a pong excepted. Only for a
+    /// truthy `messageId`.
+    pub fn ack(&self) -> Option<Reply> {
+        if let Err(RequestError::InvalidFormat | RequestError::InvalidStructure) = self.command {
+            return None;
         }
+        let message_id = self.message_id.filter(|id| id.is_truthy())?;
+        Some(Reply { json: Cow::Owned(outgoing::ack(message_id)), priority: Priority::Normal })
     }
+}
 
-    fn subscribe(&mut self, data: &Map<String, Value>, room: usize) {
-        let Some(given) = data.get("bill_id").filter(|id| is_truthy(id)) else {
-            return self.reply(outgoing::error("Bill ID required"));
+impl<'m> Command<'m> {
+    fn decode(kind: RawJson<'m>, data: Option<RawJson<'m>>, is_authenticated: bool) -> Result<Self, RequestError<'m>> {
+        let given = |name| data.and_then(|data| data.member(name));
+        // A name with escapes in it is the same name.
+        let name: Cow<'m, str> = match kind.string() {
+            Some(written) if written.contains('\\') => Characters::of(written).collect(),
+            Some(written) => written.into(),
+            None => return Err(RequestError::unknown_type(kind, is_authenticated)),
         };
-        let Some(bill) = bill_id(given) else {
-            return self.reply(outgoing::error("Invalid bill ID"));
-        };
-        if room == 0 {
-            return self.reply(outgoing::error("Subscription limit reached"));
-        }
-        self.actions.push(Action::Subscribe(SmallVec::from_slice(&[bill])));
-        self.reply(outgoing::subscribed(given, &to_text(given)));
-    }
-
-    fn unsubscribe(&mut self, data: &Map<String, Value>) {
-        // Without an id there is nothing to say: some clients send that and expect no answer.
-        let Some(given) = data.get("bill_id").filter(|id| is_truthy(id)) else { return };
-        if let Some(bill) = bill_id(given) {
-            self.actions.push(Action::Unsubscribe(SmallVec::from_slice(&[bill])));
-        }
-        self.reply(outgoing::unsubscribed(given, &to_text(given)));
-    }
-
-    fn batch_subscribe(&mut self, data: &Map<String, Value>, room: usize) {
-        let Some(given) = data.get("bill_ids").and_then(Value::as_array) else {
-            return self.reply(outgoing::error("Invalid batch subscription request"));
-        };
-        let (mut bills, mut subscribed, mut failed) = (SmallVec::new(), Vec::new(), Vec::new());
-        for element in given {
-            match element.as_f64().and_then(BillId::from_f64) {
-                Some(bill) if bills.len() < room => {
-                    bills.push(bill);
-                    subscribed.push(element);
+        match &*name {
+            "auth" => match given("token").and_then(RawJson::string) {
+                Some(written) if written.contains('\\') => {
+                    Ok(Self::Authenticate { token: Characters::of(written).collect() })
                 }
-                _ => failed.push(element),
+                Some(written) => Ok(Self::Authenticate { token: written.into() }),
+                None => Err(RequestError::AuthenticationFailed),
+            },
+            _ if !is_authenticated => Err(RequestError::AuthenticationRequired),
+            "subscribe" => {
+                let given = given("bill_id").filter(|id| id.is_truthy()).ok_or(RequestError::BillIdRequired)?;
+                let bill = bill_id(given).ok_or(RequestError::InvalidBillId)?;
+                Ok(Self::Subscribe { bill, given: GivenBill(given) })
             }
+            // Without an id there is nothing to say: some clients send that and expect no answer.
+            "unsubscribe" => Ok(match given("bill_id").filter(|id| id.is_truthy()) {
+                Some(given) => Self::Unsubscribe { bill: bill_id(given), given: GivenBill(given) },
+                None => Self::Nothing,
+            }),
+            "batch_subscribe" => match given("bill_ids") {
+                Some(bills) if bills.kind() == Kind::Array => Ok(Self::BatchSubscribe { bills }),
+                _ => Err(RequestError::InvalidBatchSubscription),
+            },
+            "batch_unsubscribe" => match given("bill_ids") {
+                Some(bills) if bills.kind() == Kind::Array => Ok(Self::BatchUnsubscribe { bills }),
+                _ => Err(RequestError::InvalidBatchUnsubscription),
+            },
+            "get_preferences" => Ok(Self::LoadPreferences),
+            "update_preferences" => match given("preferences") {
+                Some(preferences) if preferences.kind() == Kind::Object => Ok(Self::SavePreferences { preferences }),
+                _ => Err(RequestError::PreferencesRequired),
+            },
+            "ping" => Ok(Self::Ping),
+            "pong" => Ok(Self::Nothing),
+            _ => Err(RequestError::unknown_type(kind, is_authenticated)),
         }
-        let reply = outgoing::batch_subscribed(&subscribed, &failed);
-        self.actions.push(Action::Subscribe(bills));
-        self.reply(reply);
-    }
-
-    fn batch_unsubscribe(&mut self, data: &Map<String, Value>) {
-        let Some(given) = data.get("bill_ids").and_then(Value::as_array) else {
-            return self.reply(outgoing::error("Invalid batch unsubscription request"));
-        };
-        self.actions.push(Action::Unsubscribe(given.iter().filter_map(bill_id).collect()));
-        self.reply(outgoing::batch_unsubscribed(given));
-    }
-
-    fn update_preferences(&mut self, data: &Map<String, Value>, context: &Context) {
-        let Some(given) = data.get("preferences").filter(|given| is_truthy(given)) else {
-            return self.reply(outgoing::error("Preferences data required"));
-        };
-        let preferences = spread(given);
-        if context.preference_hooks {
-            self.actions.push(Action::SavePreferences(preferences));
-        } else {
-            self.reply(outgoing::preferences_saved(preferences, context.now_ms));
-        }
-    }
-
-    /// Urgent, so that it overtakes an ack of the same message.
-    fn pong(&mut self) {
-        let reply = Reply { json: Cow::Borrowed(outgoing::PONG), priority: Priority::Immediate };
-        self.actions.push(Action::Reply(reply));
-    }
-
-    fn reply(&mut self, json: Vec<u8>) {
-        self.actions.push(Action::Reply(Reply { json: Cow::Owned(json), priority: Priority::Normal }));
     }
 }
 
-/// A positive integer, or the decimal digits of one.
-fn bill_id(given: &Value) -> Option<BillId> {
-    match given {
-        Value::Number(number) => number.as_f64().and_then(BillId::from_f64),
-        Value::String(digits) => BillId::from_digits(digits),
-        _ => None,
+/// A positive integer, or a string of the decimal digits of one.
+pub fn bill_id(given: RawJson<'_>) -> Option<BillId> {
+    match given.string() {
+        Some(written) if written.contains('\\') => BillId::from_digits(&Characters::of(written).collect::<String>()),
+        Some(written) => BillId::from_digits(written),
+        None => bill_number(given),
     }
 }
 
-/// `{...value}` of a truthy value: an object's members, an array's elements, a string's characters.
-fn spread(value: &Value) -> Map<String, Value> {
-    match value {
-        Value::Object(members) => members.clone(),
-        Value::Array(elements) => {
-            elements.iter().enumerate().map(|(index, element)| (index.to_string(), element.clone())).collect()
-        }
-        Value::String(text) => {
-            text.chars().enumerate().map(|(index, letter)| (index.to_string(), letter.to_string().into())).collect()
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Map::new(),
+/// A positive integer that is a number, as batches demand.
+pub fn bill_number(given: RawJson<'_>) -> Option<BillId> {
+    match given.as_str().parse() {
+        // Most are written so. A number that a double cannot hold exactly is none here either.
+        Ok(number) => BillId::new(number),
+        Err(_) => given.number().and_then(BillId::from_f64),
     }
-}
-
-fn latency(timestamp: Option<&Value>, now_ms: f64) -> Option<f64> {
-    let sent = to_number(timestamp.filter(|timestamp| is_truthy(timestamp))?)?;
-    Some(now_ms - sent).filter(|latency| (0.0..MAX_LATENCY_MS).contains(latency))
 }
 
 #[cfg(test)]

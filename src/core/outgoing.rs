@@ -1,10 +1,9 @@
 //! Every message the service sends, in the words and the member order that clients know. Pure.
 //!
-//! Times are milliseconds since 1970.
+//! Times are milliseconds since 1970. Values of a peer are written as its own bytes.
 
-use serde_json::{Map, Value};
-
-use crate::core::json::{iso_timestamp, write_list, write_string, write_value};
+use crate::core::json::{RawJson, iso_timestamp, write_string};
+use crate::core::message_handler::GivenBill;
 use crate::types::{BillId, ConnectionId};
 
 /// Around the messages of a batch.
@@ -31,55 +30,51 @@ pub fn connected(id: &ConnectionId, now: f64, heartbeat_interval: f64, max_paylo
     out
 }
 
-pub fn ack(message_id: &Value) -> Vec<u8> {
+pub fn ack(message_id: RawJson<'_>) -> Vec<u8> {
     let mut out = br#"{"type":"ack","messageId":"#.to_vec();
-    write_value(&mut out, message_id);
+    out.extend_from_slice(message_id.as_str().as_bytes());
     out.push(b'}');
     out
 }
 
-pub fn error(message: &str) -> Vec<u8> {
+/// An error names the message it is about, if that has an id.
+pub fn error(message: &str, message_id: Option<RawJson<'_>>) -> Vec<u8> {
     let mut out = br#"{"type":"error","message":"#.to_vec();
     write_string(&mut out, message);
-    out.push(b'}');
-    out
-}
-
-/// The one error that names the message it is about.
-pub fn structure_error(message_id: Option<&Value>) -> Vec<u8> {
-    let mut out = br#"{"type":"error","message":"Invalid message structure""#.to_vec();
     if let Some(message_id) = message_id {
         out.extend_from_slice(br#","messageId":"#);
-        write_value(&mut out, message_id);
+        out.extend_from_slice(message_id.as_str().as_bytes());
     }
     out.push(b'}');
     out
 }
 
-/// `bill` as the client sent it, `text` as JavaScript converts it.
-pub fn subscribed(bill: &Value, text: &str) -> Vec<u8> {
-    about_bill(br#"{"type":"subscribed","data":{"bill_id":"#, bill, &format!("Subscribed to bill {text} updates"))
+pub fn subscribed(bill: GivenBill<'_>) -> Vec<u8> {
+    about_bill(br#"{"type":"subscribed","data":{"bill_id":"#, bill, "Subscribed to bill ")
 }
 
-pub fn unsubscribed(bill: &Value, text: &str) -> Vec<u8> {
-    about_bill(br#"{"type":"unsubscribed","data":{"bill_id":"#, bill, &format!("Unsubscribed from bill {text} updates"))
+pub fn unsubscribed(bill: GivenBill<'_>) -> Vec<u8> {
+    about_bill(br#"{"type":"unsubscribed","data":{"bill_id":"#, bill, "Unsubscribed from bill ")
 }
 
-pub fn batch_subscribed(subscribed: &[&Value], failed: &[&Value]) -> Vec<u8> {
-    let mut out = br#"{"type":"batch_subscribed","data":{"subscribed":"#.to_vec();
-    write_list(&mut out, subscribed.iter().copied());
+/// `bills` is an array, `verdicts` says of each element whether it is followed now.
+pub fn batch_subscribed(bills: RawJson<'_>, verdicts: &[bool]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bills.as_str().len() + 128);
+    out.extend_from_slice(br#"{"type":"batch_subscribed","data":{"subscribed":"#);
+    let subscribed = write_elements(&mut out, bills, |index| verdicts.get(index) == Some(&true));
     out.extend_from_slice(br#","failed":"#);
-    write_list(&mut out, failed.iter().copied());
-    let failures = if failed.is_empty() { String::new() } else { format!(", {} failed", failed.len()) };
-    let rest = format!(r#","message":"Subscribed to {} bills{failures}"}}}}"#, subscribed.len());
-    out.extend_from_slice(rest.as_bytes());
+    let failed = write_elements(&mut out, bills, |index| verdicts.get(index) != Some(&true));
+    let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+    out.extend_from_slice(format!(r#","message":"Subscribed to {subscribed} bills{failures}"}}}}"#).as_bytes());
     out
 }
 
-pub fn batch_unsubscribed(bills: &[Value]) -> Vec<u8> {
-    let mut out = br#"{"type":"batch_unsubscribed","data":{"unsubscribed":"#.to_vec();
-    write_list(&mut out, bills);
-    out.extend_from_slice(format!(r#","message":"Unsubscribed from {} bills"}}}}"#, bills.len()).as_bytes());
+/// `bills` is an array.
+pub fn batch_unsubscribed(bills: RawJson<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bills.as_str().len() + 128);
+    out.extend_from_slice(br#"{"type":"batch_unsubscribed","data":{"unsubscribed":"#);
+    let count = write_elements(&mut out, bills, |_| true);
+    out.extend_from_slice(format!(r#","message":"Unsubscribed from {count} bills"}}}}"#).as_bytes());
     out
 }
 
@@ -89,22 +84,36 @@ pub fn default_preferences(now: f64) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Preferences the application has loaded.
-pub fn preferences_loaded(preferences: &Value, now: f64) -> Vec<u8> {
-    let mut out = br#"{"type":"preferences","data":"#.to_vec();
-    write_value(&mut out, preferences);
-    out.extend_from_slice(format!(r#","timestamp":"{}"}}"#, iso_timestamp(now)).as_bytes());
-    out
+/// Preferences the application has loaded: `preferences` is JSON.
+pub fn preferences_loaded(preferences: &str, now: f64) -> Vec<u8> {
+    format!(r#"{{"type":"preferences","data":{preferences},"timestamp":"{}"}}"#, iso_timestamp(now)).into_bytes()
 }
 
-/// `lastUpdated` is the service's word, whatever the client sent under that name.
-pub fn preferences_saved(mut preferences: Map<String, Value>, now: f64) -> Vec<u8> {
-    let time = iso_timestamp(now);
-    preferences.insert("lastUpdated".into(), Value::String(time.clone()));
-    let mut out = br#"{"type":"preferences_updated","data":"#.to_vec();
-    write_value(&mut out, &Value::Object(preferences));
-    let rest = format!(r#","message":"Preferences updated successfully","timestamp":"{time}"}}"#);
-    out.extend_from_slice(rest.as_bytes());
+/// `preferences` is an object. Its `lastUpdated` is the service's word, whatever the client sent under that name.
+pub fn preferences_saved(preferences: RawJson<'_>, now: f64) -> Vec<u8> {
+    let time = format!(r#""{}""#, iso_timestamp(now));
+    let text = preferences.as_str();
+    let mut out = Vec::with_capacity(text.len() + 192);
+    out.extend_from_slice(br#"{"type":"preferences_updated","data":"#);
+    let (mut copied, mut has_time, mut is_empty) = (0, false, true);
+    for member in preferences.members() {
+        is_empty = false;
+        if member.is("lastUpdated") {
+            out.extend_from_slice(text.get(copied..member.place.start).unwrap_or_default().as_bytes());
+            out.extend_from_slice(time.as_bytes());
+            copied = member.place.end;
+            has_time = true;
+        }
+    }
+    let rest = text.get(copied..).unwrap_or_default();
+    if has_time {
+        out.extend_from_slice(rest.as_bytes());
+    } else {
+        out.extend_from_slice(rest.strip_suffix('}').unwrap_or(rest).as_bytes());
+        let separator = if is_empty { "" } else { "," };
+        out.extend_from_slice(format!(r#"{separator}"lastUpdated":{time}}}"#).as_bytes());
+    }
+    out.extend_from_slice(format!(r#","message":"Preferences updated successfully","timestamp":{time}}}"#).as_bytes());
     out
 }
 
@@ -165,19 +174,34 @@ pub fn system_warning(severity: &str, now: f64) -> Vec<u8> {
     out
 }
 
-fn about_bill(head: &[u8], bill: &Value, message: &str) -> Vec<u8> {
+fn about_bill(head: &[u8], bill: GivenBill<'_>, words: &str) -> Vec<u8> {
     let mut out = head.to_vec();
-    write_value(&mut out, bill);
+    bill.write(&mut out);
     out.extend_from_slice(br#","message":"#);
-    write_string(&mut out, message);
+    bill.write_sentence(&mut out, words, " updates");
     out.extend_from_slice(b"}}");
     out
 }
 
+/// Appends an array of those elements whose index is wanted, and returns how many these are.
+fn write_elements(out: &mut Vec<u8>, bills: RawJson<'_>, is_wanted: impl Fn(usize) -> bool) -> usize {
+    let mut count = 0;
+    out.push(b'[');
+    for (index, bill) in bills.elements().into_iter().flatten().enumerate() {
+        if is_wanted(index) {
+            if count > 0 {
+                out.push(b',');
+            }
+            GivenBill(bill).write(out);
+            count += 1;
+        }
+    }
+    out.push(b']');
+    count
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::types::{ConnectionNumber, UserId};
 
@@ -226,29 +250,43 @@ mod tests {
         );
     }
 
+    fn raw(text: &str) -> RawJson<'_> {
+        RawJson::parse(text).expect("JSON")
+    }
+
     #[test]
-    fn a_clients_last_updated_is_overwritten_in_place() {
-        let Value::Object(preferences) = json!({"lastUpdated": "never", "a": 1.0}) else { unreachable!() };
-        assert_eq!(
-            text(preferences_saved(preferences, 0.0)),
-            r#"{"type":"preferences_updated","data":{"lastUpdated":"1970-01-01T00:00:00.000Z","a":1},"message":"Preferences updated successfully","timestamp":"1970-01-01T00:00:00.000Z"}"#
-        );
+    fn last_updated_is_overwritten_where_it_stands_or_added() {
+        const TIME: &str = r#""1970-01-01T00:00:00.000Z""#;
+        for (preferences, expected) in [
+            (r#"{"lastUpdated":"never","a":1.0}"#, format!(r#"{{"lastUpdated":{TIME},"a":1.0}}"#)),
+            (r#"{"a":{"lastUpdated":1}}"#, format!(r#"{{"a":{{"lastUpdated":1}},"lastUpdated":{TIME}}}"#)),
+            (r#"{ "last\u0055pdated" : [1] }"#, format!(r#"{{ "last\u0055pdated" : {TIME} }}"#)),
+            (r#"{"lastUpdated":1,"lastUpdated":{}}"#, format!(r#"{{"lastUpdated":{TIME},"lastUpdated":{TIME}}}"#)),
+            ("{}", format!(r#"{{"lastUpdated":{TIME}}}"#)),
+            ("{ }", format!(r#"{{ "lastUpdated":{TIME}}}"#)),
+        ] {
+            assert_eq!(
+                text(preferences_saved(raw(preferences), 0.0)),
+                format!(
+                    r#"{{"type":"preferences_updated","data":{expected},"message":"Preferences updated successfully","timestamp":{TIME}}}"#
+                )
+            );
+        }
     }
 
     #[test]
     fn every_message_is_json() {
         for message in [
             default_preferences(0.0),
-            preferences_loaded(&json!(null), 0.0),
-            ack(&json!({"a": [1]})),
-            error("\u{2028}\"\\"),
-            structure_error(None),
-            structure_error(Some(&json!(0))),
-            batch_unsubscribed(&[]),
+            preferences_loaded("null", 0.0),
+            ack(raw(r#"{"a": [1]}"#)),
+            error("\u{2028}\"\\", None),
+            error("x", Some(raw(" 0 "))),
+            batch_unsubscribed(raw("[]")),
             PONG.to_vec(),
             [BATCH_PREFIX, PONG, BATCH_SUFFIX].concat(),
         ] {
-            serde_json::from_slice::<Value>(&message).expect("JSON");
+            serde_json::from_slice::<serde_json::Value>(&message).expect("JSON");
         }
     }
 }

@@ -85,7 +85,11 @@ impl<'a> MessageReceiver<'a> {
                 shard.counters.tally.traffic.add(Traffic::RateLimited, 1);
                 if !kind.is_control() {
                     shard.counters.message(UnixMillis::now(), None);
-                    shard.reply(connection, Prepared::text(outgoing::error("Rate limit exceeded")), Priority::Normal);
+                    shard.reply(
+                        connection,
+                        Prepared::text(outgoing::error("Rate limit exceeded", None)),
+                        Priority::Normal,
+                    );
                 }
                 false
             }
