@@ -15,7 +15,7 @@ use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::prepared::{Encoding, Prepared};
 use carillon::transport::{handshake, head_reader::HeadReader};
 
-use support::service::Service;
+use support::service::{OwnPort, Service};
 
 /// A path prepared, to be run so many times.
 type Run = Box<dyn FnMut(usize)>;
@@ -54,6 +54,7 @@ const HOT_PATHS: &[HotPath] = &[
         per_run: FOLLOWERS * BATCH,
         prepare: publish_in_batches,
     },
+    HotPath { name: "service: accept a client on the own port", on_shard: true, per_run: 1, prepare: accept_clients },
 ];
 
 const fn pure(name: &'static str, prepare: fn() -> Run) -> HotPath {
@@ -231,4 +232,9 @@ fn publish_singly() -> Run {
 fn publish_in_batches() -> Run {
     let mut service = Service::with_followers(FOLLOWERS, BATCH);
     Box::new(move |count| (0..count).for_each(|_| service.publish(BATCH)))
+}
+
+fn accept_clients() -> Run {
+    let service = OwnPort::open();
+    Box::new(move |count| (0..count).for_each(|_| service.accept_client()))
 }

@@ -3,7 +3,7 @@
 //! The shard runs on its own thread as always, and rests between rounds, so that each round wakes it once.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,11 +15,12 @@ use carillon::core::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
 use carillon::transport::Source;
 use carillon::transport::handshake::RequestHead;
+use carillon::transport::listener;
 use carillon::types::UserId;
 use serde_json::{Map, Value};
 use tracing::Dispatch;
 
-use super::{PING, TIMESTAMP, bill, text_frame, token, update, verifier};
+use super::{PING, TIMESTAMP, bill, masked_frame, text_frame, token, update, verifier};
 
 const BILL: u64 = 4711;
 
@@ -77,6 +78,52 @@ impl Service {
 }
 
 impl Drop for Service {
+    fn drop(&mut self) {
+        self.core.stop();
+    }
+}
+
+/// A whole service with one shard and a port of its own.
+pub struct OwnPort {
+    core: Arc<WebSocketService>,
+    address: SocketAddr,
+    request: Vec<u8>,
+}
+
+impl OwnPort {
+    pub fn open() -> Self {
+        let mut options = ServiceOptions { threads: 1, ..ServiceOptions::default() };
+        options.base.heartbeat_interval = Duration::from_secs(24 * 60 * 60);
+        let core = WebSocketService::new(Arc::new(Silence), Arc::new(RuntimeConfig::new(options.runtime)), 200);
+        core.start(options, Arc::new(verifier()), Dispatch::none()).expect("the service starts");
+        let port = listener::bind(Some("127.0.0.1"), 0).expect("a port");
+        let address = port.local_addr().expect("an address");
+        core.listen(port, None).expect("the port is served");
+        let request = format!(
+            "GET /ws?token={} HTTP/1.1\r\nHost: bills.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            token("17")
+        );
+        Self { core, address, request: request.into_bytes() }
+    }
+
+    /// A client connects, is greeted, says good-bye and is gone.
+    pub fn accept_client(&self) {
+        let mut peer = TcpStream::connect(self.address).expect("a connection");
+        peer.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        peer.write_all(&self.request).expect("the shard keeps up");
+        let mut response = Vec::new();
+        while !response.ends_with(b"\r\n\r\n") {
+            response.extend_from_slice(&read_exactly::<1>(&mut peer));
+        }
+        assert!(read_frame(&mut peer).contains(r#""type":"connected""#));
+        peer.write_all(&masked_frame(0x88, &1000_u16.to_be_bytes())).expect("the shard keeps up");
+        let mut rest = Vec::new();
+        peer.read_to_end(&mut rest).expect("an orderly end");
+    }
+}
+
+impl Drop for OwnPort {
     fn drop(&mut self) {
         self.core.stop();
     }
