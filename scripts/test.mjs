@@ -4,6 +4,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { testClient } from './client.mjs'
 import * as conformance from './conformance.mjs'
+import { deny } from './deny.mjs'
 import * as fuzzing from './fuzz.mjs'
 import { CommandFailed, ROOT, main, run } from './run.mjs'
 import { build, ensureDependencies } from './setup.mjs'
@@ -45,6 +46,7 @@ await main(async () => {
   await step('clippy, core alone', () => run('cargo', ['clippy', '--all-targets', ...CORE, ...DENY]))
   await step('clippy, with the binding', () => run('cargo', ['clippy', '--all-targets', '--locked', ...DENY]))
   await step('the core knows no Node', coreIsAlone)
+  await step('dependencies: licences, sources, duplicates', deny)
   await step('Rust tests', () => run('cargo', ['test', ...CORE]))
   await step('tests of the load generator', () => run('cargo', ['test', '--locked', '--manifest-path', 'bench/load/Cargo.toml']))
   await step('build the addon, declarations unchanged', buildUnchanged)
