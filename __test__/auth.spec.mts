@@ -101,6 +101,19 @@ function tokenPart(algorithm: jwt.Algorithm, claims: Record<string, unknown>): s
   return jwt.sign(JSON.stringify(claims), SECRET, { algorithm, header: { alg: algorithm, typ: 'JWT' } })
 }
 
+describe('a claim with half a character', () => {
+  it('is read as JavaScript reads it, and lets its user in', async (test) => {
+    const seen: unknown[] = []
+    const site = await TestServer.open(test, { lookupUser: (_user, claims) => seen.push(claims['name']) })
+    const name = 'cut \ud83d'
+    assert.match(JSON.stringify(name), /\\ud83d/, 'JavaScript escapes it')
+    assert.equal(await site.status(tokenPart('HS256', { user_id: 'ann', name })), 101)
+    assert.deepEqual(seen, ['cut \ufffd'])
+    // Two users must not become one.
+    assert.equal(await site.status(tokenPart('HS256', { user_id: 'ann\ud800' })), 401)
+  })
+})
+
 describe('a token signed with a private key', () => {
   const claims = { user_id: 'ann', exp: now() + 3600 }
   const table: Array<[algorithm: string, publicKey: string, token: string]> = [

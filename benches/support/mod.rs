@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench that cannot go on fails")]
 
 pub mod service;
+#[path = "../../tests/support/signing.rs"]
+mod signing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,8 +194,7 @@ pub fn token(user: &str) -> String {
         "iat": 1_700_000_000,
         "exp": 4_000_000_000_u64,
     });
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+    signing::hs256_token(SECRET, &claims)
 }
 
 pub fn verifier() -> TokenVerifier {

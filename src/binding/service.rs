@@ -22,7 +22,7 @@ use crate::binding::values::Reference;
 use crate::binding::{health, logging, memory, publish, values};
 use crate::config;
 use crate::core::Arrival;
-use crate::core::authenticator::TokenVerifier;
+use crate::core::authenticator::{ShortSecret, TokenVerifier};
 use crate::core::host::{EventKind, LifecycleState};
 use crate::core::inspection;
 use crate::core::websocket_service::WebSocketService as Core;
@@ -535,6 +535,10 @@ impl Inner {
         let parsed = self.parsed.borrow();
         let verifier =
             parsed.token_rules(secret.clone()).and_then(TokenVerifier::new).map_err(|error| exception(*env, &error))?;
+        if let Some(ShortSecret { bytes, needed }) = verifier.short_secret() {
+            // RFC 7518 §3.2.
+            tracing::warn!(bytes, needed, "the secret for tokens is shorter than the output of their hash: it can be guessed");
+        }
         *self.secret.borrow_mut() = secret;
         Ok(Arc::new(verifier))
     }

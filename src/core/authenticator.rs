@@ -3,28 +3,26 @@
 //! Owns the key and the rules a token is judged by. Pure: the time comes in. Called for each handshake and each
 //! `auth` message, on any thread; a verifier is made once and shared.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
+mod key_material;
+mod public_key_text;
+mod verification_key;
+
+pub use key_material::{KeyMaterial, ShortSecret};
+use verification_key::VerificationKey;
+
+use crate::core::lone_surrogates;
 use crate::error::{Error, ErrorKind};
 use crate::types::UserId;
-
-/// What tokens are signed with.
-#[derive(Clone)]
-pub enum KeyMaterial {
-    Secret(String),
-    /// PEM.
-    PublicKey(String),
-}
 
 /// What a token must be to be believed, as the options say it.
 #[derive(Clone, Debug)]
@@ -39,8 +37,9 @@ pub struct TokenRules {
 
 /// Rules whose key was read and found to fit its algorithms.
 pub struct TokenVerifier {
-    key: DecodingKey,
+    key: VerificationKey,
     algorithms: Vec<Algorithm>,
+    short_secret: Option<ShortSecret>,
     user_id_claim: String,
     issuer: Option<String>,
     audience: Option<String>,
@@ -83,13 +82,23 @@ pub enum Claim {
 impl TokenVerifier {
     pub fn new(rules: TokenRules) -> Result<Self, Error> {
         if rules.user_id_claim.is_empty() {
-            return Err(invalid_option("jwtUserIdClaim must not be empty"));
+            return Err(Error::new(ErrorKind::InvalidOption, "jwtUserIdClaim must not be empty"));
         }
-        let (key, algorithms) = match &rules.key {
-            KeyMaterial::Secret(secret) => read_secret(secret, rules.algorithms.as_deref())?,
-            KeyMaterial::PublicKey(pem) => read_public_key(pem, rules.algorithms.as_deref())?,
-        };
-        Ok(Self { key, algorithms, user_id_claim: rules.user_id_claim, issuer: rules.issuer, audience: rules.audience })
+        let (key, algorithms) = rules.key.read(rules.algorithms.as_deref())?;
+        let short_secret = rules.key.short_secret(rules.algorithms.is_some().then_some(&algorithms));
+        Ok(Self {
+            key,
+            algorithms,
+            short_secret,
+            user_id_claim: rules.user_id_claim,
+            issuer: rules.issuer,
+            audience: rules.audience,
+        })
+    }
+
+    /// Whether the secret is shorter than it should be. It is used all the same; the log should say so.
+    pub fn short_secret(&self) -> Option<ShortSecret> {
+        self.short_secret
     }
 
     /// Nothing a token claims is read before its signature was found to be right.
@@ -100,9 +109,26 @@ impl TokenVerifier {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
         let (header, claims) = message.split_once('.').ok_or(TokenFault::Malformed)?;
         let algorithm = self.algorithm_of(&decode(header)?)?;
-        self.verify_signature(algorithm, message, decode(signature)?)?;
-        let claims: Map<String, Value> = serde_json::from_slice(&decode(claims)?).map_err(|_| TokenFault::Malformed)?;
+        if !self.key.verifies(algorithm, message.as_bytes(), &decode(signature)?) {
+            return Err(TokenFault::Signature);
+        }
+        let claims = self.read_claims(&decode(claims)?)?;
         self.judge(claims, now_unix)
+    }
+
+    /// Reads a lone surrogate as U+FFFD, as JavaScript does when it writes one. Not in the user's id, where two users would
+    /// become one.
+    fn read_claims(&self, json: &[u8]) -> Result<Map<String, Value>, TokenFault> {
+        if let Ok(claims) = serde_json::from_slice(json) {
+            return Ok(claims);
+        }
+        let read_with = |character| {
+            let text = lone_surrogates::replaced(json, character).ok_or(TokenFault::Malformed)?;
+            serde_json::from_slice::<Map<String, Value>>(&text).map_err(|_| TokenFault::Malformed)
+        };
+        let (claims, other) = (read_with('\u{fffd}')?, read_with('\u{1}')?);
+        let is_whole = claims.get(&self.user_id_claim) == other.get(&self.user_id_claim);
+        if is_whole { Ok(claims) } else { Err(TokenFault::Malformed) }
     }
 
     /// The header only chooses among the algorithms that were allowed, all of which fit the key.
@@ -114,11 +140,6 @@ impl TokenVerifier {
         }
         let named: Algorithm = header.alg.parse().map_err(|_| TokenFault::Algorithm)?;
         if self.algorithms.contains(&named) { Ok(named) } else { Err(TokenFault::Algorithm) }
-    }
-
-    fn verify_signature(&self, algorithm: Algorithm, message: &str, signature: Vec<u8>) -> Result<(), TokenFault> {
-        let verifier = (DEFAULT_PROVIDER.verifier_factory)(&algorithm, &self.key).map_err(|_| TokenFault::Signature)?;
-        verifier.verify(message.as_bytes(), &signature).map_err(|_| TokenFault::Signature)
     }
 
     /// In the order of npm's `jsonwebtoken`, and as it does without leeway, in whole seconds.
@@ -157,16 +178,6 @@ impl fmt::Debug for TokenVerifier {
             .field("issuer", &self.issuer)
             .field("audience", &self.audience)
             .finish_non_exhaustive()
-    }
-}
-
-/// Shows no key.
-impl fmt::Debug for KeyMaterial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Secret(_) => f.write_str("Secret(..)"),
-            Self::PublicKey(_) => f.write_str("PublicKey(..)"),
-        }
     }
 }
 
@@ -209,9 +220,6 @@ impl std::error::Error for TokenFault {}
 
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// RFC 7518 §3.3.
-const MIN_RSA_BYTES: usize = 2048 / 8;
-
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -251,78 +259,6 @@ fn user_id(claim: &Value) -> Option<UserId> {
         }
         _ => None,
     }
-}
-
-fn read_secret(secret: &str, allowed: Option<&[String]>) -> Result<(DecodingKey, Vec<Algorithm>), Error> {
-    if secret.is_empty() {
-        return Err(Error::new(ErrorKind::NoJwtSecret, "jwtSecret is empty"));
-    }
-    // A public key is no secret: whoever reads it could sign.
-    if secret.trim_start().starts_with("-----BEGIN ") {
-        return Err(invalid_option("jwtSecret holds a PEM key; a public key belongs into jwtPublicKey"));
-    }
-    let algorithms = match allowed {
-        Some(names) => parse_algorithms(names)?,
-        None => vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512],
-    };
-    if let Some(other) = algorithms.iter().find(|algorithm| algorithm.family() != AlgorithmFamily::Hmac) {
-        return Err(invalid_option(format!("jwtAlgorithms: {other:?} needs jwtPublicKey, not a secret")));
-    }
-    Ok((DecodingKey::from_secret(secret.as_bytes()), algorithms))
-}
-
-fn read_public_key(pem: &str, allowed: Option<&[String]>) -> Result<(DecodingKey, Vec<Algorithm>), Error> {
-    let names = allowed.ok_or_else(|| invalid_option("jwtAlgorithms is required with jwtPublicKey"))?;
-    let algorithms = parse_algorithms(names)?;
-    // An HMAC keyed with what everybody may read proves nothing.
-    if let Some(hmac) = algorithms.iter().find(|algorithm| algorithm.family() == AlgorithmFamily::Hmac) {
-        return Err(invalid_option(format!("jwtAlgorithms: {hmac:?} needs a secret, not jwtPublicKey")));
-    }
-    let pem = pem.as_bytes();
-    let key = DecodingKey::from_rsa_pem(pem)
-        .or_else(|_| DecodingKey::from_ec_pem(pem))
-        .or_else(|_| DecodingKey::from_ed_pem(pem))
-        .map_err(|cause| invalid_option("jwtPublicKey is not a public key in PEM format").caused_by(cause))?;
-    check_public_key(&key)?;
-    for algorithm in &algorithms {
-        let fits = algorithm.family() == key.family() && (DEFAULT_PROVIDER.verifier_factory)(algorithm, &key).is_ok();
-        if !fits {
-            return Err(invalid_option(format!("jwtAlgorithms: {algorithm:?} does not fit the key in jwtPublicKey")));
-        }
-    }
-    Ok((key, algorithms))
-}
-
-/// What the verifiers would only find out at the first token, or not survive.
-fn check_public_key(key: &DecodingKey) -> Result<(), Error> {
-    let unreadable = || invalid_option("jwtPublicKey is not a valid public key");
-    let bytes = key.try_get_as_bytes().map_err(|cause| unreadable().caused_by(cause))?;
-    match key.family() {
-        AlgorithmFamily::Rsa => {
-            let (modulus, _) = (DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key)(bytes)
-                .map_err(|cause| unreadable().caused_by(cause))?;
-            if modulus.len() < MIN_RSA_BYTES {
-                return Err(invalid_option("jwtPublicKey: an RSA key needs at least 2048 bits"));
-            }
-            Ok(())
-        }
-        AlgorithmFamily::Ed if bytes.len() != 32 => Err(unreadable()),
-        _ => Ok(()),
-    }
-}
-
-fn parse_algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
-    if names.is_empty() {
-        return Err(invalid_option("jwtAlgorithms must not be empty"));
-    }
-    let parse = |name: &String| {
-        name.parse().map_err(|_| invalid_option(format!("jwtAlgorithms: {name:?} is not a known algorithm")))
-    };
-    names.iter().map(parse).collect()
-}
-
-fn invalid_option(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidOption, message)
 }
 
 #[cfg(test)]

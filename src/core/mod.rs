@@ -23,6 +23,7 @@ pub mod host;
 mod ingress;
 pub mod inspection;
 pub mod json;
+mod lone_surrogates;
 pub mod message_handler;
 pub mod operation_queue_manager;
 pub mod outbox;

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod heap;
 pub mod host;
+pub mod signing;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -152,8 +153,7 @@ pub fn token(user: &str) -> String {
 }
 
 pub fn token_with(claims: &serde_json::Value) -> String {
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("a token")
+    signing::hs256_token(SECRET, claims)
 }
 
 /// Unix seconds.

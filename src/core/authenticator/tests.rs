@@ -1,10 +1,13 @@
 //! Tokens good and bad. The keys are in `tests/keys`.
 
+use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::EncodingKey;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+
+mod signing;
 
 const NOW: u64 = 1_700_000_000;
 const SECRET: &str = "a secret for tests";
@@ -40,8 +43,7 @@ fn encode(part: &str) -> String {
 /// Signs any header and any claims, sensible or not.
 fn sign_raw(header: &str, claims: &str, algorithm: Algorithm, key: &EncodingKey) -> String {
     let message = format!("{}.{}", encode(header), encode(claims));
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), key, algorithm).unwrap();
-    format!("{message}.{signature}")
+    format!("{message}.{}", signing::sign(&message, key, algorithm))
 }
 
 fn sign(claims: &Value) -> String {
@@ -77,10 +79,11 @@ fn a_token_made_by_the_application_proves_its_user() {
 #[test]
 fn a_published_token_is_verified() {
     let verifier = TokenVerifier {
-        key: DecodingKey::from_base64_secret(
-            "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ+EstJQLr/T+1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow==",
-        )
-        .unwrap(),
+        key: VerificationKey::from_secret(
+            &STANDARD
+                .decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ+EstJQLr/T+1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow==")
+                .unwrap(),
+        ),
         user_id_claim: "iss".into(),
         ..with_secret(&[])
     };
@@ -189,6 +192,58 @@ fn a_public_key_is_never_taken_for_a_secret() {
 }
 
 #[test]
+fn a_public_key_in_any_wrapping_is_no_secret() {
+    let pem = key!("p256-public");
+    for text in [
+        format!("\u{feff}{pem}"),
+        format!("# issuer\n{pem}"),
+        format!("\"{}\"", pem.replace('\n', "\\n")),
+        key!("certificate").to_owned(),
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl a".to_owned(),
+        r#"{"keys":[{"kty":"EC","crv":"P-256","x":"a","y":"b"}]}"#.to_owned(),
+        pem.lines().filter(|line| !line.starts_with('-')).collect(),
+    ] {
+        let (code, message) = refusal(KeyMaterial::Secret(text), &[]);
+        assert_eq!(code, "ERR_INVALID_OPTION");
+        assert!(message.starts_with("jwtSecret ") && message.contains("jwtPublicKey"), "{message}");
+    }
+}
+
+#[test]
+fn a_secret_shorter_than_the_hash_is_told() {
+    let short = |length: usize, algorithms: &[&str]| {
+        let secret = KeyMaterial::Secret("s".repeat(length));
+        TokenVerifier::new(rules(secret, algorithms)).unwrap().short_secret().map(|short| (short.bytes, short.needed))
+    };
+    assert_eq!(short(31, &[]), Some((31, 32)));
+    assert_eq!(short(32, &[]), None);
+    assert_eq!(short(31, &["HS256"]), Some((31, 32)));
+    assert_eq!(short(32, &["HS256", "HS384"]), Some((32, 48)));
+    assert_eq!(short(48, &["HS384"]), None);
+    assert_eq!(short(63, &["HS256", "HS512"]), Some((63, 64)));
+    assert_eq!(short(64, &["HS512", "HS256"]), None);
+    assert!(with_public_key(key!("p256-public"), &["ES256"]).short_secret().is_none());
+}
+
+#[test]
+fn half_characters_in_claims_are_read_as_javascript_writes_them() {
+    let verifier = with_secret(&[]);
+    let token = |claims: &str| sign_raw(r#"{"alg":"HS256"}"#, claims, Algorithm::HS256, &secret_key(SECRET));
+    let claims = r#"{"user_id":"ann","name":"cut \ud83d","deep":[{"\udc00":"\ud800\ud800"}],"whole":"\ud83d\ude00"}"#;
+    let identity = verify(&verifier, &token(claims)).unwrap();
+    assert_eq!(
+        Value::Object(identity.claims),
+        json!({ "user_id": "ann", "name": "cut \u{fffd}", "deep": [{ "\u{fffd}": "\u{fffd}\u{fffd}" }], "whole": "😀" })
+    );
+    // Different users must not become one.
+    for claims in [r#"{"user_id":"ann\ud800"}"#, r#"{"user_id":"ann\ud800","name":"\ud800"}"#] {
+        assert_eq!(outcome(&verifier, &token(claims)), "malformed", "{claims}");
+    }
+    assert_eq!(outcome(&verifier, &token(r#"{"user_id":"ann\ufffd","name":"\ud800"}"#)), "ann\u{fffd}");
+    assert_eq!(outcome(&verifier, &token(r#"{"user_id":"ann","name":"\ud800""#)), "malformed");
+}
+
+#[test]
 fn keys_and_algorithms_that_do_not_fit_are_refused_at_once() {
     let secret = || KeyMaterial::Secret(SECRET.into());
     let public = |pem: &str| KeyMaterial::PublicKey(pem.into());
@@ -209,6 +264,7 @@ fn keys_and_algorithms_that_do_not_fit_are_refused_at_once() {
         (public(key!("secp256k1-public")), &["ES256"], "jwtAlgorithms"),
         (public(key!("p256-public")), &["ES512"], "jwtAlgorithms"),
         (public(key!("rsa-small-public")), &["RS256"], "jwtPublicKey"),
+        (public(key!("rsa-large-public")), &["RS256"], "jwtPublicKey: an RSA key may have at most 8192 bits"),
         (public(key!("ed448-public")), &["EdDSA"], "jwtPublicKey"),
         (public(key!("rsa-private")), &["RS256"], "jwtPublicKey"),
         (public(key!("p256-private")), &["ES256"], "jwtPublicKey"),

@@ -19,6 +19,9 @@ use crate::transport::handshake::RequestHead;
 use crate::transport::listener;
 use crate::types::{BillId, UserId};
 
+#[path = "../../../../tests/support/signing.rs"]
+mod signing;
+
 const SECRET: &str = "a secret of the tests alone";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -114,8 +117,7 @@ fn connect(address: SocketAddr) -> TcpStream {
 
 fn token_of(user: &str) -> String {
     let claims = json!({ "user_id": user, "exp": 4_000_000_000_u64 });
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+    signing::hs256_token(SECRET, &claims)
 }
 
 /// Reads until these bytes have come, and returns everything up to then.
