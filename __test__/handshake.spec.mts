@@ -31,8 +31,14 @@ const STATUS_LINES: Record<keyof typeof BODIES, string> = {
   version: 'HTTP/1.1 400 Bad Request',
 }
 
+const EXTRA_HEADERS: Partial<Record<keyof typeof BODIES, string>> = {
+  method: 'Allow: GET\r\n',
+  unauthorized: 'WWW-Authenticate: Bearer realm="websocket"\r\n',
+  version: 'Sec-WebSocket-Version: 13, 8\r\n',
+}
+
 function rejection(cause: keyof typeof BODIES): string {
-  const extra = cause === 'version' ? 'Sec-WebSocket-Version: 13, 8\r\n' : ''
+  const extra = EXTRA_HEADERS[cause] ?? ''
   const body = BODIES[cause]
   return (
     `${STATUS_LINES[cause]}\r\nConnection: close\r\nContent-Type: text/html\r\n` +
@@ -163,7 +169,7 @@ describe('a handshake that is refused', () => {
     ['the method POST', 'method', () => good({ method: 'POST' })],
     ['the method HEAD', 'method', () => good({ method: 'HEAD' })],
     ['another protocol to upgrade to', 'upgrade', () => good({ headers: { Upgrade: 'h2c' } })],
-    ['a list of protocols to upgrade to', 'upgrade', () => good({ headers: { Upgrade: 'websocket, h2c' } })],
+    ['a list of other protocols to upgrade to', 'upgrade', () => good({ headers: { Upgrade: 'h2c, websockets' } })],
     ['no key', 'key', () => good({ headers: { 'Sec-WebSocket-Key': undefined } })],
     ['a short key', 'key', () => good({ headers: { 'Sec-WebSocket-Key': KEY.slice(1) } })],
     ['a key without padding', 'key', () => good({ headers: { 'Sec-WebSocket-Key': `${KEY.slice(0, 22)}AA` } })],
@@ -171,6 +177,7 @@ describe('a handshake that is refused', () => {
     ['no version', 'version', () => good({ headers: { 'Sec-WebSocket-Version': undefined } })],
     ['version 7', 'version', () => good({ headers: { 'Sec-WebSocket-Version': '7' } })],
     ['version 14', 'version', () => good({ headers: { 'Sec-WebSocket-Version': '14' } })],
+    ['version 13 as a fraction', 'version', () => good({ headers: { 'Sec-WebSocket-Version': '13.0' } })],
     ['a version in words', 'version', () => good({ headers: { 'Sec-WebSocket-Version': 'thirteen' } })],
     ['a subprotocol twice', 'subprotocol', () => good({ headers: { 'Sec-WebSocket-Protocol': 'a, b, a' } })],
     ['an empty subprotocol', 'subprotocol', () => good({ headers: { 'Sec-WebSocket-Protocol': 'a,,b' } })],
@@ -240,7 +247,9 @@ describe('where the token is looked for', () => {
     ['the header', 101, header(`Bearer ${token}`)],
     ['the header without a prefix', 101, header(token)],
     ['the header with the prefix in the middle', 101, header(`${token.slice(0, 9)}Bearer ${token.slice(9)}`)],
-    ['not the header with a prefix in lower case', 401, header(`bearer ${token}`)],
+    ['the header with the scheme in lower case', 101, header(`bearer ${token}`)],
+    ['the header with the scheme in upper case and more blanks', 101, header(`BEARER \t  ${token}`)],
+    ['not the header with the scheme and no blank', 401, header(`bearer${token}`)],
     ['not the header with another scheme', 401, header(`Basic ${token}`)],
     ['the header when the parameter is empty', 101, { target: '/ws?token=', ...header(`Bearer ${token}`) }],
     ['the query before the header', 101, { target: `/ws?token=${token}`, ...header(`Bearer ${bad}`) }],

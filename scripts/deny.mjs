@@ -96,9 +96,8 @@ export function faults({ packages, workspace_members }, shipped, toml) {
 }
 
 export async function deny() {
-  const all = ['--locked', '--all-features']
-  const metadata = JSON.parse(await run('cargo', ['metadata', ...all, '--format-version', '1'], { quiet: true }))
-  const shipped = await run('cargo', ['tree', ...all, '--target', 'all', '--edges', 'normal,build', '--prefix', 'none'], { quiet: true })
+  const metadata = JSON.parse(await run('cargo', ['metadata', '--locked', '--all-features', '--format-version', '1'], { quiet: true }))
+  const shipped = await run('cargo', ['tree', '--locked', '--target', 'all', '--edges', 'normal,build', '--prefix', 'none'], { quiet: true })
   const found = faults(metadata, shipped, readFileSync(`${ROOT}deny.toml`, 'utf8'))
   if (found.length > 0) throw new CommandFailed(`deny.toml does not allow it:\n  ${found.join('\n  ')}`)
   console.log(`licences, sources, duplicates and denied crates: ok, ${metadata.packages.length} packages`)

@@ -38,5 +38,8 @@ fuzz_target!(|input: (u16, &[u8])| {
         assert!(lines <= 6, "{}", String::from_utf8_lossy(&response));
     }
     let _ = handshake::token(&head);
-    let _ = handshake::client_address(&head, std::net::IpAddr::from([127, 0, 0, 1]), &TrustProxy::default());
+    let everywhere = ["0.0.0.0/0", "::/0"].iter().filter_map(|range| range.parse().ok()).collect();
+    for trusted in [TrustProxy::Hops(0), TrustProxy::Hops(32), TrustProxy::Networks(everywhere)] {
+        let _ = handshake::client_address(&head, std::net::IpAddr::from([127, 0, 0, 1]), &trusted);
+    }
 });

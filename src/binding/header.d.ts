@@ -8,9 +8,10 @@ import type { Server as HttpsServer } from 'node:https'
 export interface WebSocketServiceOptions {
   /** @default '/ws' */
   path?: string | undefined
-  /** HS256/384/512 secret. @default process.env.JWT_SECRET */
+  /** HS256/384/512 secret. A text that holds a public key in any form is `ERR_INVALID_OPTION`; one shorter than the hash (RFC 7518
+   *  §3.2) is used with a warning in the log. @default process.env.JWT_SECRET */
   jwtSecret?: string | undefined
-  /** PEM public key for RS*, PS*, ES*, EdDSA; excludes jwtSecret. */
+  /** PEM public key for RS*, PS* (2048 to 8192 bits), ES256, ES384, EdDSA; excludes jwtSecret. */
   jwtPublicKey?: string | undefined
   /** @default ['HS256','HS384','HS512'] with a secret; required with a public key */
   jwtAlgorithms?: string[] | undefined
@@ -32,7 +33,8 @@ export interface WebSocketServiceOptions {
     load(userId: string): unknown | Promise<unknown>
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
   } | undefined
-  /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins. Absent Origin (not a browser) passes. @default '*' */
+  /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins as
+   *  browsers send them (another spelling is `ERR_INVALID_OPTION`). Absent Origin (not a browser) passes. @default '*' */
   allowedOrigins?: '*' | 'same-host' | string[] | undefined
   /** permessage-deflate. @default true */
   compression?: boolean | undefined

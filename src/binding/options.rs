@@ -223,7 +223,7 @@ impl Reader<'_> {
             _ => {}
         }
         match self.strings("allowedOrigins") {
-            Ok(Some(list)) if !list.is_empty() => Ok(Origins::List(list)),
+            Ok(Some(list)) if !list.is_empty() => Origins::list(list).map_err(|error| exception(*self.env, &error)),
             _ => Err(self.wrong("allowedOrigins", "'*', 'same-host' or a list of origins", values::kind(&given))),
         }
     }

@@ -537,7 +537,11 @@ impl Inner {
             parsed.token_rules(secret.clone()).and_then(TokenVerifier::new).map_err(|error| exception(*env, &error))?;
         if let Some(ShortSecret { bytes, needed }) = verifier.short_secret() {
             // RFC 7518 §3.2.
-            tracing::warn!(bytes, needed, "the secret for tokens is shorter than the output of their hash: it can be guessed");
+            tracing::warn!(
+                bytes,
+                needed,
+                "the secret for tokens is shorter than the output of their hash: it can be guessed"
+            );
         }
         *self.secret.borrow_mut() = secret;
         Ok(Arc::new(verifier))

@@ -37,7 +37,8 @@ const ESCAPE_BYTES: usize = 6;
 
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE_BYTES)?.strip_prefix(b"\\u")?;
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    let digits =
+        std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
     u16::from_str_radix(digits, 16).ok()
 }
 
@@ -69,7 +70,9 @@ mod tests {
 
     #[test]
     fn leaves_what_has_none() {
-        for json in ["", "\\", r#""\u""#, r#""\ud8""#, r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e9""#, r#""\u+800""#] {
+        for json in
+            ["", "\\", r#""\u""#, r#""\ud8""#, r#""\ud83d\ude00""#, r#""\\ud800""#, r#""\u00e9""#, r#""\u+800""#]
+        {
             assert_eq!(replaced(json.as_bytes(), '\u{fffd}'), None, "{json}");
         }
     }

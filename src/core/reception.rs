@@ -101,7 +101,7 @@ impl Shard {
                 self.counters.tally.rejections.add(Refusal::from(fault), 1);
                 self.respond(&visitor, fault.response()).await;
             }
-            Greeting::Request(head, early) if head.asks_for_upgrade() => {
+            Greeting::Request(head, early) if head.asks_for_websocket() => {
                 self.answer_upgrade(Applicant::Visitor(visitor), head, early, Some(peer)).await;
             }
             Greeting::Request(head, _body) => {

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::deflate;
 pub use super::forwarded::{Network, TrustProxy, client_address};
 use super::host::Authority;
+pub use super::origin::Origins;
 
 /// Method, target and headers of a request. Names are in lower case, repeated headers joined as Node joins them.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,16 +28,6 @@ pub struct Policy {
     /// `None`: permessage-deflate is off, and its header is not even read.
     pub deflate: Option<deflate::Policy>,
     pub origins: Origins,
-}
-
-/// Which pages may connect. A request without an origin does not come from a page and passes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    Any,
-    /// The origin's host and port are those of the `Host` header.
-    SameHost,
-    /// Exactly one of these.
-    List(Vec<String>),
 }
 
 /// A request that passed every check which needs no user.
@@ -83,7 +74,7 @@ pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> 
     if head.method != "GET" {
         return Err(Rejection::MethodNotAllowed);
     }
-    if !head.header("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+    if !head.header("upgrade").is_some_and(names_websocket) {
         return Err(Rejection::InvalidUpgrade);
     }
     let key = head.header("sec-websocket-key").filter(|key| is_key(key)).ok_or(Rejection::InvalidKey)?;
@@ -112,7 +103,13 @@ pub fn path_matches(target: &str, path: &str) -> bool {
     target.split('?').next() == Some(path)
 }
 
-/// The token as it was sent: the query parameter `token`, or what `Authorization` holds besides `Bearer `.
+/// Whether an `Upgrade` header offers the protocol that is spoken here (RFC 9110 §7.8). Others are not ours to answer.
+pub fn names_websocket(upgrade: &str) -> bool {
+    upgrade.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+}
+
+/// The token as it was sent: the query parameter `token`, or the credentials in `Authorization`, with `Bearer` before them or
+/// without.
 ///
 /// A `Host` that makes no URL is answered like a bad token.
 pub fn token(head: &RequestHead) -> Result<Option<String>, Rejection> {
@@ -122,9 +119,23 @@ pub fn token(head: &RequestHead) -> Result<Option<String>, Rejection> {
     let from_query = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
     let token = match from_query {
         Some((_, token)) if !token.is_empty() => token.into_owned(),
-        _ => head.header("authorization").unwrap_or_default().replacen("Bearer ", "", 1),
+        _ => bearer_token(head.header("authorization").unwrap_or_default()),
     };
     Ok(Some(token).filter(|token| !token.is_empty()))
+}
+
+/// The scheme counts in any case, and any blanks may follow it (RFC 9110 §11.1, §11.4). Without a scheme the whole value is the
+/// token; so it is with another scheme, which makes no valid one.
+fn bearer_token(authorization: &str) -> String {
+    const SCHEME: &str = "Bearer";
+    let is_blank = |c| c == ' ' || c == '\t';
+    if let Some((scheme, rest)) = authorization.split_at_checked(SCHEME.len())
+        && scheme.eq_ignore_ascii_case(SCHEME)
+        && rest.starts_with(is_blank)
+    {
+        return rest.trim_matches(is_blank).to_owned();
+    }
+    authorization.replacen("Bearer ", "", 1)
 }
 
 impl RequestHead {
@@ -132,10 +143,12 @@ impl RequestHead {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// RFC 9110 §7.8: `Upgrade` counts only if `Connection` names it. Node has seen to that already.
-    pub fn asks_for_upgrade(&self) -> bool {
+    /// Whether the request asks for a WebSocket (RFC 9110 §7.8): `Upgrade` counts only if `Connection` names it, and what it does not
+    /// name is ignored. Node has seen to that already.
+    pub fn asks_for_websocket(&self) -> bool {
         let mut options = self.header("connection").unwrap_or_default().split(',');
-        options.any(|option| option.trim().eq_ignore_ascii_case("upgrade")) && self.header("upgrade").is_some()
+        options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+            && self.header("upgrade").is_some_and(names_websocket)
     }
 }
 
@@ -217,6 +230,9 @@ impl Rejection {
     pub fn response(&self) -> Vec<u8> {
         let extra_header = match self {
             Self::InvalidVersion => "Sec-WebSocket-Version: 13, 8\r\n".to_owned(),
+            // RFC 9110 §15.5.6, and §15.5.2 with RFC 6750 §3. Why a token is refused is not told.
+            Self::MethodNotAllowed => "Allow: GET\r\n".to_owned(),
+            Self::Unauthorized => "WWW-Authenticate: Bearer realm=\"websocket\"\r\n".to_owned(),
             Self::Unavailable { retry_after: Some(seconds), .. } => format!("Retry-After: {seconds}\r\n"),
             _ => String::new(),
         };
@@ -255,17 +271,6 @@ impl Rejection {
     }
 }
 
-impl Origins {
-    fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
-        let Some(origin) = origin else { return true };
-        match self {
-            Self::Any => true,
-            Self::SameHost => host.is_some_and(|host| is_same_host(origin, host)),
-            Self::List(origins) => origins.iter().any(|allowed| allowed == origin),
-        }
-    }
-}
-
 /// The protocol versions that are spoken; they differ in nothing but one header.
 #[derive(Clone, Copy)]
 enum Version {
@@ -274,11 +279,11 @@ enum Version {
 }
 
 impl Version {
-    /// The value counts as a number: `13.0` is 13.
+    /// RFC 6455 §11.3.5: digits, and no leading zero.
     fn parse(text: &str) -> Option<Self> {
-        match text.trim().parse::<f64>().ok()? {
-            8.0 => Some(Self::Hybi8),
-            13.0 => Some(Self::Rfc6455),
+        match text {
+            "8" => Some(Self::Hybi8),
+            "13" => Some(Self::Rfc6455),
             _ => None,
         }
     }
@@ -314,19 +319,6 @@ fn first_subprotocol(offers: &str) -> Option<&str> {
 /// RFC 9110 §5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-fn is_same_host(origin: &str, host: &str) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let default_port = match scheme {
-        "http" | "ws" => 80,
-        "https" | "wss" => 443,
-        _ => return false,
-    };
-    match (Authority::parse(authority), Authority::parse(host)) {
-        (Some(authority), Some(host)) => authority.equals(&host, default_port),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! server has Node's parser.
 
 use super::handshake::RequestHead;
+use super::host::Authority;
 
 /// Node's limit.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -89,8 +90,53 @@ fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
         Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooLarge),
         _ => return Err(HeadFault::Malformed),
     }
-    let (Some(method), Some(target)) = (request.method, request.path) else { return Err(HeadFault::Malformed) };
-    Ok(RequestHead { method: method.to_owned(), target: target.to_owned(), headers: join(request.headers) })
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
+        return Err(HeadFault::Malformed);
+    };
+    let named =
+        |name: &'static str| request.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
+    // RFC 9112 §3.2: one host, which HTTP/1.0 may leave out.
+    if named("host").count() > 1 || (version > 0 && named("host").next().is_none()) {
+        return Err(HeadFault::Malformed);
+    }
+    let has_body =
+        named("transfer-encoding").next().is_some() || named("content-length").any(|header| header.value != b"0");
+    let mut head = RequestHead { method: method.to_owned(), target: target.to_owned(), headers: join(request.headers) };
+    if !target.starts_with('/') && target != "*" {
+        take_absolute_form(&mut head)?;
+    }
+    if head.header("host").is_some_and(|host| !host.is_empty() && Authority::parse(host).is_none()) {
+        return Err(HeadFault::Malformed);
+    }
+    if version == 0 {
+        // RFC 9110 §7.8: HTTP/1.0 knows no upgrades.
+        head.headers.retain(|(name, _)| name != "upgrade");
+    }
+    // What follows the head of an upgrade are frames: nobody may take them for a body, or a body for them.
+    if has_body && head.asks_for_websocket() {
+        return Err(HeadFault::Malformed);
+    }
+    Ok(head)
+}
+
+/// `http://host/path` means the path at that host, whatever the header says (RFC 9112 §3.2.2).
+fn take_absolute_form(head: &mut RequestHead) -> Result<(), HeadFault> {
+    let (scheme, rest) = head.target.split_once("://").ok_or(HeadFault::Malformed)?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return Err(HeadFault::Malformed);
+    }
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if host.is_empty() {
+        return Err(HeadFault::Malformed);
+    }
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let (host, target) = (host.to_owned(), format!("{slash}{path}"));
+    head.target = target;
+    match head.headers.iter_mut().find(|(name, _)| name == "host") {
+        Some((_, value)) => *value = host,
+        None => head.headers.push(("host".to_owned(), host)),
+    }
+    Ok(())
 }
 
 /// Repeated headers become one, as in Node's `IncomingMessage.headers`.
@@ -169,7 +215,7 @@ mod tests {
     }
 
     fn head_with(headers: &str) -> Result<RequestHead, HeadFault> {
-        let request = format!("GET / HTTP/1.1\r\n{headers}\r\n");
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
         read(request.as_bytes()).map(|complete| complete.expect("the head is complete").0)
     }
 
@@ -208,7 +254,7 @@ mod tests {
     #[test]
     fn repeated_headers_are_joined_as_node_joins_them() {
         let head = head_with(
-            "Host: a\r\nhost: b\r\nAuthorization: x\r\nAuthorization: y\r\nUser-Agent: 1\r\nuser-agent: 2\r\n\
+            "Authorization: x\r\nAuthorization: y\r\nUser-Agent: 1\r\nuser-agent: 2\r\n\
              Origin: o\r\nOrigin: p\r\nSec-WebSocket-Protocol: v1\r\nsec-websocket-protocol: v2,v3\r\n\
              X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\nCookie: a=1\r\nCookie: b=2\r\n",
         )
@@ -229,7 +275,7 @@ mod tests {
 
     #[test]
     fn values_are_trimmed_and_their_bytes_kept() {
-        let head = read(b"GET / HTTP/1.1\r\nA: \t x y \t\r\nB:\xe9\xff\r\n\r\n").unwrap().unwrap().0;
+        let head = read(b"GET / HTTP/1.1\r\nHost:\r\nA: \t x y \t\r\nB:\xe9\xff\r\n\r\n").unwrap().unwrap().0;
         assert_eq!(head.header("a"), Some("x y"));
         assert_eq!(head.header("b"), Some("\u{e9}\u{ff}"));
     }
@@ -266,9 +312,87 @@ mod tests {
     }
 
     #[test]
+    fn a_request_names_one_host() {
+        let reads = |version: &str, headers: &str| {
+            let request = format!("GET /ws HTTP/{version}\r\n{headers}\r\n");
+            read(request.as_bytes()).map(|complete| complete.unwrap().0.header("host").map(str::to_owned))
+        };
+        for (headers, of_1_1, of_1_0) in [
+            ("", Err(HeadFault::Malformed), Ok(None)),
+            ("Host: a\r\n", Ok(Some("a")), Ok(Some("a"))),
+            ("Host:\r\n", Ok(Some("")), Ok(Some(""))),
+            ("Host: [::1]:80\r\n", Ok(Some("[::1]:80")), Ok(Some("[::1]:80"))),
+            ("Host: a\r\nhost: a\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
+            ("HOST: a\r\nX: y\r\nHost: b\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
+            ("Host: a b\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
+            ("Host: a/b\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
+            ("Host: u@a\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
+        ] {
+            assert_eq!(reads("1.1", headers), of_1_1.map(|host| host.map(str::to_owned)), "{headers:?}");
+            assert_eq!(reads("1.0", headers), of_1_0.map(|host| host.map(str::to_owned)), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_target_in_absolute_form_names_the_host_itself() {
+        for (target, expected) in [
+            ("http://example.com/ws?token=a", Some(("/ws?token=a", "example.com"))),
+            ("HTTPS://example.com:8443/ws", Some(("/ws", "example.com:8443"))),
+            ("http://[::1]:80/", Some(("/", "[::1]:80"))),
+            ("http://example.com", Some(("/", "example.com"))),
+            ("http://example.com?a=/b", Some(("/?a=/b", "example.com"))),
+            ("http://", None),
+            ("http:///ws", None),
+            ("http://user@example.com/ws", None),
+            ("http://a b/ws", None),
+            ("ftp://example.com/ws", None),
+            ("ws", None),
+            ("example.com:80", None),
+            ("?token=a", None),
+        ] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: other.example\r\n\r\n");
+            let read = read(request.as_bytes()).map(|complete| complete.unwrap().0);
+            match (read, expected) {
+                (Ok(head), Some((path, host))) => {
+                    assert_eq!((head.target.as_str(), head.header("host")), (path, Some(host)), "{target}");
+                }
+                (read, expected) => assert_eq!((read.err(), expected), (Some(HeadFault::Malformed), None), "{target}"),
+            }
+        }
+        // A host that is named twice, or not at all, is no better for it.
+        assert!(read(b"GET http://a/ws HTTP/1.1\r\n\r\n").is_err());
+        let asterisk = read(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().unwrap().0;
+        assert_eq!(asterisk.target, "*");
+    }
+
+    #[test]
+    fn an_upgrade_has_no_body() {
+        let asks = |version: &str, upgrade: &str, headers: &str| {
+            let request = format!(
+                "GET /ws HTTP/{version}\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n{headers}\r\n"
+            );
+            read(request.as_bytes()).map(|complete| complete.unwrap().0.asks_for_websocket())
+        };
+        for (headers, expected) in [
+            ("", Ok(true)),
+            ("Content-Length: 0\r\n", Ok(true)),
+            ("Content-Length: 4\r\n", Err(HeadFault::Malformed)),
+            ("content-length: 0\r\nContent-Length: 4\r\n", Err(HeadFault::Malformed)),
+            ("Content-Length: x\r\n", Err(HeadFault::Malformed)),
+            ("Content-Length: 0, 0\r\n", Err(HeadFault::Malformed)),
+            ("Transfer-Encoding: chunked\r\n", Err(HeadFault::Malformed)),
+        ] {
+            assert_eq!(asks("1.1", "websocket", headers), expected, "{headers:?}");
+            // Neither another protocol nor an older HTTP asks for one: then it is a request like others.
+            assert_eq!(asks("1.1", "h2c", headers), Ok(false), "{headers:?}");
+            assert_eq!(asks("1.0", "websocket", headers), Ok(false), "{headers:?}");
+        }
+    }
+
+    #[test]
     fn a_head_has_at_most_16_kibibytes() {
-        let fixed = b"GET / HTTP/1.1\r\nA: \r\n\r\n".len();
-        let of_length = |length: usize| format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(length - fixed));
+        let fixed = b"GET / HTTP/1.0\r\nA: \r\n\r\n".len();
+        let of_length = |length: usize| format!("GET / HTTP/1.0\r\nA: {}\r\n\r\n", "x".repeat(length - fixed));
         let largest = of_length(MAX_HEAD_BYTES);
         let too_large = of_length(MAX_HEAD_BYTES + 1);
         assert!(read(largest.as_bytes()).unwrap().is_some());
@@ -287,8 +411,8 @@ mod tests {
 
     #[test]
     fn a_head_has_at_most_100_headers() {
-        assert_eq!(head_with(&"A: b\r\n".repeat(100)).unwrap().header("a").map(str::len), Some(100 + 99 * 2));
-        assert_eq!(head_with(&"A: b\r\n".repeat(101)).err(), Some(HeadFault::TooLarge));
+        assert_eq!(head_with(&"A: b\r\n".repeat(99)).unwrap().header("a").map(str::len), Some(99 + 98 * 2));
+        assert_eq!(head_with(&"A: b\r\n".repeat(100)).err(), Some(HeadFault::TooLarge));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod head_reader;
 pub mod host;
 pub mod listener;
+pub mod origin;
 pub mod plain_request;
 pub mod prepared;
 #[cfg(unix)]

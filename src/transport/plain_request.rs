@@ -18,18 +18,23 @@ pub enum Readiness {
 /// The whole response. `path` is where the WebSocket service is.
 pub fn answer(head: &RequestHead, path: &str, readiness: Readiness) -> Vec<u8> {
     let is_read = matches!(head.method.as_str(), "GET" | "HEAD");
-    let (status, headers, body) = if is_read && path_matches(&head.target, HEALTH_PATH) {
+    let text = "Content-Type: text/plain\r\n";
+    let (status, headers, body) = if path_matches(&head.target, HEALTH_PATH) && is_read {
         let json = "Content-Type: application/json\r\nCache-Control: no-store\r\n";
         match readiness {
             Readiness::Serving => ("200 OK", json, r#"{"status":"healthy"}"#),
             Readiness::Shedding => ("503 Service Unavailable", json, r#"{"status":"unhealthy"}"#),
             Readiness::Stopping => ("503 Service Unavailable", json, r#"{"status":"stopping"}"#),
         }
+    } else if path_matches(&head.target, HEALTH_PATH) {
+        ("405 Method Not Allowed", "Allow: GET, HEAD\r\nContent-Type: text/plain\r\n", "Method Not Allowed")
+    } else if path_matches(&head.target, path) && !is_read {
+        ("405 Method Not Allowed", "Allow: GET\r\nContent-Type: text/plain\r\n", "Method Not Allowed")
     } else if path_matches(&head.target, path) {
         // RFC 9110 §15.5.22: the answer names the protocol to ask for.
         ("426 Upgrade Required", "Upgrade: websocket\r\nContent-Type: text/plain\r\n", "Upgrade Required")
     } else {
-        ("404 Not Found", "Content-Type: text/plain\r\n", "Not Found")
+        ("404 Not Found", text, "Not Found")
     };
     let connection = if status.starts_with("426") { "close, Upgrade" } else { "close" };
     let length = body.len();
@@ -69,10 +74,22 @@ mod tests {
             upgrade
                 .starts_with("HTTP/1.1 426 Upgrade Required\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n")
         );
-        for (method, target) in
-            [("GET", "/"), ("GET", "/ws/"), ("POST", "/health"), ("GET", "/healthy"), ("OPTIONS", "*")]
-        {
+        for (method, target) in [("GET", "/"), ("GET", "/ws/"), ("POST", "/"), ("GET", "/healthy"), ("OPTIONS", "*")] {
             assert!(ask(method, target, Readiness::Serving).starts_with("HTTP/1.1 404 "), "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn names_the_methods_that_are_allowed() {
+        for (method, target, allowed) in [
+            ("POST", "/health", "GET, HEAD"),
+            ("DELETE", "/health?probe=1", "GET, HEAD"),
+            ("POST", "/ws", "GET"),
+            ("OPTIONS", "/ws?token=x", "GET"),
+        ] {
+            let answer = ask(method, target, Readiness::Serving);
+            let expected = format!("HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\nAllow: {allowed}\r\n");
+            assert!(answer.starts_with(&expected), "{answer}");
         }
     }
 }

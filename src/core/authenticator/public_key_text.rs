@@ -191,7 +191,7 @@ mod tests {
         for text in [
             format!("ssh-ed25519 {SSH} ann@example.com"),
             format!("no-pty,command=\"x\" ssh-ed25519   {SSH}"),
-            format!("# comment\nssh-rsa AAAAB3NzaC1yc2EAAAADAQAB"),
+            "# comment\nssh-rsa AAAAB3NzaC1yc2EAAAADAQAB".to_owned(),
             "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY= a".to_owned(),
             "\u{feff}ecdsa-sha2-nistp384\tAAAAE2VjZHNhLXNoYTItbmlzdHAzODQ".to_owned(),
             "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t".to_owned(),

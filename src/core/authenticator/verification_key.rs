@@ -18,11 +18,17 @@ const MAX_RSA_BYTES: usize = 8192 / 8;
 /// What signatures are checked with.
 pub enum VerificationKey {
     /// The secret, prepared for each hash.
-    Hmac { sha256: hmac::Key, sha384: hmac::Key, sha512: hmac::Key },
+    Hmac(Box<HmacKeys>),
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
     /// An uncompressed point (SEC 1 §2.3.3) of P-256 or P-384.
     Ec(Vec<u8>),
     Ed25519(Vec<u8>),
+}
+
+pub struct HmacKeys {
+    sha256: hmac::Key,
+    sha384: hmac::Key,
+    sha512: hmac::Key,
 }
 
 /// Why a public key cannot be used.
@@ -35,11 +41,11 @@ pub enum KeyFault {
 
 impl VerificationKey {
     pub fn from_secret(secret: &[u8]) -> Self {
-        Self::Hmac {
+        Self::Hmac(Box::new(HmacKeys {
             sha256: hmac::Key::new(hmac::HMAC_SHA256, secret),
             sha384: hmac::Key::new(hmac::HMAC_SHA384, secret),
             sha512: hmac::Key::new(hmac::HMAC_SHA512, secret),
-        }
+        }))
     }
 
     /// A key whose PEM was read. A point is proven to be one by [`fits`](Self::fits), which knows the curve.
@@ -58,7 +64,7 @@ impl VerificationKey {
         match (self, algorithm) {
             (Self::Ec(point), Algorithm::ES256) => is_point(point, &agreement::ECDH_P256),
             (Self::Ec(point), Algorithm::ES384) => is_point(point, &agreement::ECDH_P384),
-            (Self::Hmac { .. }, _) => algorithm.family() == AlgorithmFamily::Hmac,
+            (Self::Hmac(_), _) => algorithm.family() == AlgorithmFamily::Hmac,
             (Self::Rsa(_), _) => algorithm.family() == AlgorithmFamily::Rsa,
             (Self::Ed25519(_), _) => algorithm.family() == AlgorithmFamily::Ed,
             (Self::Ec(_), _) => false,
@@ -68,11 +74,11 @@ impl VerificationKey {
     /// Whether the signature is the key's, of this message. An algorithm that does not fit verifies nothing.
     pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         match self {
-            Self::Hmac { sha256, sha384, sha512 } => {
+            Self::Hmac(keys) => {
                 let key = match algorithm {
-                    Algorithm::HS256 => sha256,
-                    Algorithm::HS384 => sha384,
-                    Algorithm::HS512 => sha512,
+                    Algorithm::HS256 => &keys.sha256,
+                    Algorithm::HS384 => &keys.sha384,
+                    Algorithm::HS512 => &keys.sha512,
                     _ => return false,
                 };
                 hmac::verify(key, message, signature).is_ok()
@@ -247,7 +253,8 @@ mod tests {
     fn lengths_that_are_no_der_are_refused() {
         assert_eq!(der_value(&[0x30, 2, 1, 2, 3], 0x30), Some((&[1, 2][..], &[3][..])));
         assert_eq!(der_value(&[0x30, 0x81, 1, 9], 0x30), Some((&[9][..], &[][..])));
-        for bytes in [&[][..], &[0x30], &[0x31, 0], &[0x30, 1], &[0x30, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 0], &[0x30, 0x82, 1]]
+        for bytes in
+            [&[][..], &[0x30], &[0x31, 0], &[0x30, 1], &[0x30, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 0], &[0x30, 0x82, 1]]
         {
             assert_eq!(der_value(bytes, 0x30), None, "{bytes:?}");
         }

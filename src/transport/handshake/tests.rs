@@ -68,9 +68,21 @@ fn rejection(head: &RequestHead) -> Option<Rejection> {
 #[test]
 fn every_rejection_is_written_as_the_contract_says() {
     for (rejection, status_line, extra_header, body, reason) in [
-        (Rejection::Unauthorized, "401 Unauthorized", "", "Unauthorized", "unauthorized"),
+        (
+            Rejection::Unauthorized,
+            "401 Unauthorized",
+            "WWW-Authenticate: Bearer realm=\"websocket\"\r\n",
+            "Unauthorized",
+            "unauthorized",
+        ),
         (Rejection::WrongPath, "400 Bad Request", "", "Bad Request", "wrong_path"),
-        (Rejection::MethodNotAllowed, "405 Method Not Allowed", "", "Invalid HTTP method", "method_not_allowed"),
+        (
+            Rejection::MethodNotAllowed,
+            "405 Method Not Allowed",
+            "Allow: GET\r\n",
+            "Invalid HTTP method",
+            "method_not_allowed",
+        ),
         (Rejection::InvalidUpgrade, "400 Bad Request", "", "Invalid Upgrade header", "invalid_upgrade"),
         (Rejection::InvalidKey, "400 Bad Request", "", "Missing or invalid Sec-WebSocket-Key header", "invalid_key"),
         (
@@ -115,7 +127,8 @@ fn every_rejection_is_written_as_the_contract_says() {
 fn a_literal_rejection_byte_by_byte() {
     assert_eq!(
         Rejection::Unauthorized.response(),
-        b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: 12\r\n\r\nUnauthorized"
+        b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: 12\r\n\
+          WWW-Authenticate: Bearer realm=\"websocket\"\r\n\r\nUnauthorized"
     );
 }
 
@@ -133,7 +146,9 @@ fn refuses_what_is_missing_or_wrong() {
         (valid().with_method(""), Some(Rejection::MethodNotAllowed)),
         (valid().without("upgrade"), Some(Rejection::InvalidUpgrade)),
         (valid().with("upgrade", "h2c"), Some(Rejection::InvalidUpgrade)),
-        (valid().with("upgrade", "websocket, h2c"), Some(Rejection::InvalidUpgrade)),
+        (valid().with("upgrade", "websockets"), Some(Rejection::InvalidUpgrade)),
+        (valid().with("upgrade", "websocket, h2c"), None),
+        (valid().with("upgrade", "h2c , WEBSOCKET"), None),
         (valid().with("upgrade", "WebSocket"), None),
         (valid().without("sec-websocket-key"), Some(Rejection::InvalidKey)),
         (valid().with("sec-websocket-key", ""), Some(Rejection::InvalidKey)),
@@ -151,7 +166,10 @@ fn refuses_what_is_missing_or_wrong() {
         (valid().with("sec-websocket-version", "13, 13"), Some(Rejection::InvalidVersion)),
         (valid().with("sec-websocket-version", "nan"), Some(Rejection::InvalidVersion)),
         (valid().with("sec-websocket-version", "8"), None),
-        (valid().with("sec-websocket-version", "013"), None),
+        (valid().with("sec-websocket-version", "013"), Some(Rejection::InvalidVersion)),
+        (valid().with("sec-websocket-version", "13.0"), Some(Rejection::InvalidVersion)),
+        (valid().with("sec-websocket-version", "1.3e1"), Some(Rejection::InvalidVersion)),
+        (valid().with("sec-websocket-version", "+13"), Some(Rejection::InvalidVersion)),
     ] {
         assert_eq!(rejection(&head), expected, "{} {:?}", head.method, head.headers);
     }
@@ -295,7 +313,11 @@ fn takes_the_token_from_authorization_if_the_query_has_none() {
         ("/ws", "abc", Some("abc")),
         ("/ws", "Bearer Bearer abc", Some("Bearer abc")),
         ("/ws", "abcBearer def", Some("abcdef")),
-        ("/ws", "bearer abc", Some("bearer abc")),
+        ("/ws", "bearer abc", Some("abc")),
+        ("/ws", "BEARER   abc", Some("abc")),
+        ("/ws", "beareR \t abc\t", Some("abc")),
+        ("/ws", "Bearerabc", Some("Bearerabc")),
+        ("/ws", "Bearé abc", Some("Bearé abc")),
         ("/ws", "Basic abc", Some("Basic abc")),
         ("/ws", "Bearer", Some("Bearer")),
         ("/ws", "Bearer ", None),
@@ -399,10 +421,20 @@ fn an_upgrade_must_be_named_by_the_connection_header() {
         ("upgraded", false),
         ("", false),
     ] {
-        assert_eq!(valid().with("connection", connection).asks_for_upgrade(), expected, "{connection:?}");
+        assert_eq!(valid().with("connection", connection).asks_for_websocket(), expected, "{connection:?}");
     }
-    assert!(!valid().without("upgrade").asks_for_upgrade());
-    assert!(!valid().without("connection").asks_for_upgrade());
+    for (upgrade, expected) in [
+        ("websocket", true),
+        ("WebSocket", true),
+        ("h2c", false),
+        ("h2c, websocket", true),
+        ("websockets", false),
+        ("", false),
+    ] {
+        assert_eq!(valid().with("upgrade", upgrade).asks_for_websocket(), expected, "{upgrade:?}");
+    }
+    assert!(!valid().without("upgrade").asks_for_websocket());
+    assert!(!valid().without("connection").asks_for_websocket());
 }
 
 #[test]
