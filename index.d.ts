@@ -19,12 +19,15 @@ export interface WebSocketServiceOptions {
   jwtUserIdClaim?: string | undefined
   jwtIssuer?: string | undefined
   jwtAudience?: string | undefined
-  /** Does this user exist? Falsy → 401. Without it every valid token is let in. A rejection is a failure: it is tried again
-   *  up to twice within `lookupTimeout`, then answered with 401. After 5 failures in a row, or more than half of 20, the hook
-   *  is left alone for 5 to 60 s, and who would have needed it gets 503 with Retry-After. */
+  /** Does this user exist? The result is resolved as `await` does; falsy → 401. Without the hook every valid token is let in.
+   *  It runs in the async context (`AsyncLocalStorage`) in which the options were given. A rejection is a failure: it is tried
+   *  again up to twice within `lookupTimeout`, then answered with 401. See `circuitBreaker` for a hook that keeps failing. */
   lookupUser?: ((userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>) | undefined
   /** A look-up that takes longer counts as failed. @default 5000 */
   lookupTimeout?: number | undefined
+  /** Leave a hook alone for 5 to 60 s after 5 failures in a row, or when more than half of the last 20 calls failed; handshakes
+   *  that need it get 503 with Retry-After. Time-outs count each, rejections once per user. @default true */
+  circuitBreaker?: boolean | undefined
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
   authTimeout?: number | undefined
   /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
@@ -66,8 +69,12 @@ export interface WebSocketServiceOptions {
   /** The design's constants, in its spelling. */
   base?: { [Key in keyof BaseConfig]?: BaseConfig[Key] | undefined } | undefined
   runtime?: { [Key in keyof RuntimeConfigValues]?: RuntimeConfigValues[Key] | undefined } | undefined
-  /** console-, pino- or winston-like. @default none; the crate's tracing events are also readable with CARILLON_LOG=info */
+  /** console-, pino- or winston-like. Methods that throw or reject are ignored. @default none; the crate's tracing events are also
+   *  readable with CARILLON_LOG=info */
   logger?: Logger | undefined
+  /** How the logger's methods take their arguments: `(message, context)` as console and winston, `(context, message)` as pino and
+   *  bunyan, which 'auto' recognises. @default 'auto' */
+  loggerStyle?: 'auto' | 'message-first' | 'context-first' | undefined
 }
 
 export interface ListenOptions {
@@ -170,6 +177,37 @@ export interface RuntimeConfig {
 
 /** A WebSocket service whose connections live in Rust threads. */
 export declare class WebSocketService {
+  /**
+   * Adds a listener at the end. Any number per event; one that throws or rejects is logged and harms nobody. It runs in the async
+   * context (`AsyncLocalStorage`) in which it was added, with the service as `this`.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: there is no such event, or the listener is no function
+   */
+  on<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** The same as `on`. */
+  addListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** Adds a listener before the others. */
+  prependListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** Adds a listener that is called once. */
+  once<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** Adds a listener that is called once, before the others. */
+  prependOnceListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /**
+   * Removes a listener, the newest if it was added several times. It is not called any more, not even for an event that is being
+   * delivered.
+   */
+  off<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** The same as `off`. */
+  removeListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** Removes all listeners of an event, or of all events. */
+  removeAllListeners(event?: keyof ServiceEvents): this
+  /** How many listeners an event has, or how often it has this one. */
+  listenerCount<E extends keyof ServiceEvents>(event: E, listener?: ServiceEvents[E]): number
+  /** The listeners of an event, in the order of their calls. */
+  listeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
+  /** The same as `listeners`: those added by `once` have no wrapper. */
+  rawListeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
+  /** The events that have listeners. */
+  eventNames(): Array<keyof ServiceEvents>
   /** @throws {TypeError} code `ERR_INVALID_OPTION`: an option is unknown, of the wrong kind or out of range */
   constructor(options?: WebSocketServiceOptions)
   /**
@@ -229,14 +267,27 @@ export declare class WebSocketService {
    * nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
    */
   inspect(options?: { top?: number | undefined }): Inspection
-  /** The bills that any open connection of the user follows, in the order they were first followed. */
+  /**
+   * The bills that any open connection of the user follows, in the order they were first followed.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
+   */
   getUserSubscriptions(userId: string): Array<number>
+  /**
+   * Whether the user has an open connection.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
+   */
   isUserConnected(userId: string): boolean
-  /** How many open connections the user has. */
+  /**
+   * How many open connections the user has.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
+   */
   getConnectionCount(userId: string): number
   /** Everybody with an open connection, in the order of their first one. */
   getAllConnectedUsers(): Array<string>
-  /** The users with a connection that follows the bill, each once. */
+  /**
+   * The users with a connection that follows the bill, each once.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a number nor absent
+   */
   getBillSubscribers(billId: number): Array<string>
   /**
    * Sets options before `initialize()`: for the ready-made instance.
@@ -258,12 +309,6 @@ export declare class WebSocketService {
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a member is missing or of the wrong kind
    */
   reportMemoryLeak(data: MemoryLeakData): void
-  /** Adds a listener. Any number per event; one that throws is logged and harms nobody. */
-  on<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** Adds a listener that is called once. */
-  once<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** Removes a listener. */
-  off<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
 }
 
 /** The design's constants. */

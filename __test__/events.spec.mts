@@ -170,7 +170,7 @@ describe('events', () => {
       await site.connect(user)
       await connected
     }
-    assert.deepEqual(calls, ['first', 'second', 'third'])
+    assert.deepEqual(calls, ['first', 'third'])
   })
 
   it('must be known, and listeners functions', () => {

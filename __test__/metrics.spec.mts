@@ -91,7 +91,7 @@ describe('metricsText()', () => {
       throw new Error('gone')
     }
     const site = await TestServer.open(test, { lookupUser, lookupTimeout: 40 })
-    for (let count = 0; count < 6; count += 1) await site.status(tokenOf('ann'))
+    for (let count = 0; count < 6; count += 1) await site.status(tokenOf(`user-${count}`))
     const text = site.service.metricsText()
     assert.equal(sample(text, 'carillon_hook_calls_total{hook="lookupUser",outcome="failed"}'), 5)
     assert.equal(sample(text, 'carillon_hook_calls_total{hook="lookupUser",outcome="circuit_open"}'), 1)
@@ -174,7 +174,7 @@ describe('health', () => {
         resolve(status)
       })
     })
-    for (let count = 0; count < 5; count += 1) await site.status(tokenOf('ann'))
+    for (let count = 0; count < 5; count += 1) await site.status(tokenOf(`user-${count}`))
     const status = await within(change, 'the event "health"')
     assert.equal(status.status, 'degraded')
     assert.ok(status.isHealthy)

@@ -74,7 +74,7 @@ describe('retries', () => {
 })
 
 describe('the circuit breaker', () => {
-  it('answers 503 with Retry-After at once when lookupUser has failed five times', async (test) => {
+  it('answers 503 with Retry-After at once when lookupUser has failed for five users in a row', async (test) => {
     let calls = 0
     const lookupUser = (): boolean => {
       calls += 1
@@ -82,7 +82,7 @@ describe('the circuit breaker', () => {
     }
     // No time for retries: each handshake is one call.
     const site = await TestServer.open(test, { lookupUser, lookupTimeout: 40 })
-    for (let count = 0; count < 5; count += 1) assert.equal(await site.status(tokenOf('ann')), 401)
+    for (let count = 0; count < 5; count += 1) assert.equal(await site.status(tokenOf(`user-${count}`)), 401)
     const { response } = await site.knock(withToken(tokenOf('ann')))
     assert.equal(response.status, 503)
     assert.match(response.headers['retry-after'] ?? '', /^[1-5]$/)
@@ -94,6 +94,36 @@ describe('the circuit breaker', () => {
     for (let count = 0; count < 25; count += 1) assert.equal(await site.status(tokenOf('ann')), 401)
   })
 
+  it('stays closed for the others when the look-up of one user always throws', async (test) => {
+    const lookupUser = (user: string): boolean => {
+      if (user === 'broken') throw new Error('a row that cannot be read')
+      return true
+    }
+    const site = await TestServer.open(test, { lookupUser, lookupTimeout: 40, runtime: { MAX_CONNECTIONS_PER_USER: 100 } })
+    for (let count = 0; count < 30; count += 1) {
+      assert.equal(await site.status(tokenOf('broken')), 401)
+      if (count % 10 === 9) assert.equal(await site.status(tokenOf(`user-${count}`)), 101)
+    }
+  })
+
+  it('opens when lookupUser does not answer in time, even for one user', async (test) => {
+    const site = await TestServer.open(test, { lookupUser: () => new Promise(() => {}), lookupTimeout: 20 })
+    for (let count = 0; count < 5; count += 1) assert.equal(await site.status(tokenOf('ann')), 401)
+    assert.equal(await site.status(tokenOf('bob')), 503)
+  })
+
+  it('can be switched off', async (test) => {
+    let calls = 0
+    const lookupUser = (): boolean => {
+      calls += 1
+      throw new Error('gone')
+    }
+    const site = await TestServer.open(test, { lookupUser, lookupTimeout: 40, circuitBreaker: false })
+    for (let count = 0; count < 12; count += 1) assert.equal(await site.status(tokenOf(`user-${count}`)), 401)
+    assert.equal(calls, 12)
+    assert.match(site.service.metricsText(), /carillon_circuit_breaker_state\{hook="lookupUser"\} 0/)
+  })
+
   it('opens for one hook alone, and says so to who asks', async (test) => {
     let saves = 0
     const save = (): void => {
@@ -101,12 +131,13 @@ describe('the circuit breaker', () => {
       throw new Error('disk full')
     }
     const site = await TestServer.open(test, { preferences: { load: () => ({ a: 1 }), save } })
-    const client = await site.connect('ann')
     for (let count = 0; count < 6; count += 1) {
-      client.send('update_preferences', { preferences: {} })
-      assert.equal((await client.take('error'))['message'], 'Failed to update preferences')
+      const other = await site.connect(`user-${count}`)
+      other.send('update_preferences', { preferences: {} })
+      assert.equal((await other.take('error'))['message'], 'Failed to update preferences')
     }
     assert.equal(saves, 5)
+    const client = await site.connect('ann')
     client.send('get_preferences')
     assert.deepEqual((await client.take('preferences'))['data'], { a: 1 })
   })

@@ -136,6 +136,8 @@ export const everyOption: Required<WebSocketServiceOptions> = {
   transport: 'bridge',
   base: { HEARTBEAT_INTERVAL: 25_000 },
   runtime: { MAX_CONNECTIONS_PER_USER: 10 },
+  circuitBreaker: true,
+  loggerStyle: 'auto',
   logger: console,
 }
 
@@ -287,6 +289,8 @@ export const everyMember: Record<keyof WebSocketService, true> = {
   getStats: true, getHealthStatus: true, getMetrics: true, forceMemoryAnalysis: true, metricsText: true, inspect: true,
   getUserSubscriptions: true, isUserConnected: true, getConnectionCount: true, getAllConnectedUsers: true, getBillSubscribers: true,
   reportMemoryPressure: true, reportMemoryLeak: true, on: true, once: true, off: true,
+  addListener: true, removeListener: true, removeAllListeners: true, prependListener: true, prependOnceListener: true,
+  listenerCount: true, listeners: true, rawListeners: true, eventNames: true,
 }
 
 // ── Mistakes ────────────────────────────────────────────────────────────────────────────────────────────────────────

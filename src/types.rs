@@ -31,9 +31,66 @@ impl Borrow<str> for UserId {
     }
 }
 
+impl From<&UserId> for Arc<str> {
+    fn from(user: &UserId) -> Self {
+        user.0.clone()
+    }
+}
+
 impl fmt::Display for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A function of the application that the service calls. A new one is described here, read in `binding/options.rs`, and
+/// called where its answer is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HookKind {
+    LookupUser,
+    LoadPreferences,
+    SavePreferences,
+}
+
+/// What a hook's answer is read as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerForm {
+    /// Truthy or falsy.
+    Truth,
+    /// What `JSON.stringify` makes of it.
+    Json,
+    /// Only that there is one.
+    Nothing,
+}
+
+impl HookKind {
+    pub const ALL: [Self; 3] = [Self::LookupUser, Self::LoadPreferences, Self::SavePreferences];
+
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The name in options, logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::LookupUser => "lookupUser",
+            Self::LoadPreferences => "preferences.load",
+            Self::SavePreferences => "preferences.save",
+        }
+    }
+
+    /// Whether a second call after a failure can do no harm.
+    pub const fn may_be_repeated(self) -> bool {
+        match self {
+            Self::LookupUser | Self::LoadPreferences => true,
+            Self::SavePreferences => false,
+        }
+    }
+
+    pub const fn answer(self) -> AnswerForm {
+        match self {
+            Self::LookupUser => AnswerForm::Truth,
+            Self::LoadPreferences => AnswerForm::Json,
+            Self::SavePreferences => AnswerForm::Nothing,
+        }
     }
 }
 

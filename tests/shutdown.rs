@@ -7,10 +7,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use carillon::config::RuntimeValues;
-use carillon::core::host::{Answer, Event, EventKind, LifecycleState};
+use carillon::core::host::{Event, EventKind, LifecycleState};
 use carillon::types::BillId;
 use serde_json::json;
 use support::client::{close, request, request_of, text};
+use support::host::LookupAnswer;
 use support::{Client, PATIENCE, Service, TestHost, patiently};
 use tokio::sync::mpsc;
 
@@ -19,7 +20,7 @@ fn bill(number: u64) -> BillId {
 }
 
 /// A host whose look-ups are answered by the test, if at all.
-fn pending_look_ups() -> (TestHost, mpsc::UnboundedReceiver<Answer<bool>>) {
+fn pending_look_ups() -> (TestHost, mpsc::UnboundedReceiver<LookupAnswer>) {
     let (asked, asking) = mpsc::unbounded_channel();
     let asked = Mutex::new(asked);
     let host = TestHost::looking_up(move |_, answer| {

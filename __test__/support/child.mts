@@ -44,6 +44,15 @@ export class Child {
     return this.#mailbox.take((told) => told.type === type, `"${type}"`, limit)
   }
 
+  /** Leaves unread what the process writes to stderr. */
+  pauseStderr(): void {
+    this.#process.stderr?.pause()
+  }
+
+  resumeStderr(): void {
+    this.#process.stderr?.resume()
+  }
+
   exit(limit?: number): Promise<Exit> {
     return within(this.exited, 'the exit of a process', limit)
   }

@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use carillon::config::{RuntimeConfig, RuntimeKey, RuntimeValues};
 use carillon::core::Arrival;
-use carillon::core::host::{Answer, Event, EventKind, Host};
+use carillon::core::host::{Answer, Event, EventKind, HookCall, Host};
 use carillon::core::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
 use carillon::transport::Source;
 use carillon::transport::handshake::RequestHead;
 use carillon::transport::listener;
-use carillon::types::UserId;
-use serde_json::{Map, Value};
 use tracing::Dispatch;
 
 use super::{PING, TIMESTAMP, bill, masked_frame, text_frame, token, update, verifier};
@@ -185,9 +183,5 @@ impl Host for Silence {
 
     fn emit(&self, _: Event) {}
 
-    fn lookup_user(&self, _: &UserId, _: &Map<String, Value>, _: Answer<bool>) {}
-
-    fn load_preferences(&self, _: &UserId, _: Answer<Value>) {}
-
-    fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, _: Answer<()>) {}
+    fn call_hook(&self, _: HookCall, _: Answer) {}
 }

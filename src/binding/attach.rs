@@ -11,6 +11,7 @@ use napi::{Env, Result};
 
 use crate::binding::bridge;
 use crate::binding::events::Courier;
+use crate::binding::guard;
 use crate::binding::values::{self, Reference};
 use crate::core::Arrival;
 use crate::transport::Source;
@@ -54,25 +55,32 @@ pub trait Receptionist {
 impl Attachment {
     /// Adds our listener. The server may be listening or not.
     pub fn new<R: Receptionist + 'static>(env: &Env, server: &Object<'_>, receptionist: Rc<R>) -> Result<Self> {
-        let listener = env
-            .create_function_from_closure::<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>, (), _>(
-                "carillonUpgrade",
-                move |context| {
-                    let server: Object<'_> = context.this()?;
-                    let request: Object<'_> = context.get(0)?;
-                    let socket: Object<'_> = context.get(1)?;
-                    let head: Unknown<'_> = context.get(2)?;
-                    if let Err(failure) = on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist) {
-                        // Thrown from here it would end the process, for a peer's sake.
-                        values::clear_exception(context.env);
-                        receptionist.courier().logged(|| {
-                            tracing::error!(failure = failure.reason, "an upgrade request could not be taken over");
-                        });
-                        values::call_method(&socket, "destroy", ())?;
-                    }
-                    Ok(())
-                },
-            )?;
+        let listener = guard::function::<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>)>>(
+            env,
+            "carillonUpgrade",
+            move |context| {
+                let server: Object<'_> = context.this()?;
+                let request: Object<'_> = context.get(0)?;
+                let socket: Object<'_> = context.get(1)?;
+                let head: Unknown<'_> = context.get(2)?;
+                let taken = guard::catch(context.env, "an upgrade", || {
+                    on_upgrade(context.env, &server, &request, &socket, &head, &*receptionist)
+                });
+                let Some(taken) = taken else {
+                    values::call_method(&socket, "destroy", ())?;
+                    return Ok(());
+                };
+                if let Err(failure) = taken {
+                    // Thrown from here it would end the process, for a peer's sake.
+                    values::clear_exception(context.env);
+                    receptionist.courier().logged(|| {
+                        tracing::error!(failure = failure.reason, "an upgrade request could not be taken over");
+                    });
+                    values::call_method(&socket, "destroy", ())?;
+                }
+                Ok(())
+            },
+        )?;
         values::call_method(server, "on", FnArgs::from(("upgrade", listener.to_unknown())))?;
         Ok(Self {
             server: Reference::weak(env, &server.to_unknown())?,
@@ -185,7 +193,7 @@ fn take_over(socket: &Object<'_>) -> Result<Option<Source>> {
 /// Answers through Node, for want of a shard.
 fn refuse(env: &Env, socket: &Object<'_>, rejection: &Rejection) -> Result<()> {
     // Whatever goes wrong with this socket from here on concerns nobody.
-    let ignore = env.create_function_from_closure::<(), (), _>("ignore", |_| Ok(()))?;
+    let ignore = guard::function::<()>(env, "carillonIgnore", |_| Ok(()))?;
     values::call_method(socket, "on", FnArgs::from(("error", ignore.to_unknown())))?;
     let finished: Function<'_, (), Unknown<'_>> = socket.get_named_property("destroySoon")?;
     let response = Buffer::from(rejection.response());

@@ -13,6 +13,7 @@ use napi::bindgen_prelude::{Buffer, FnArgs, Function, FunctionCallContext, JsVal
 use napi::{Env, Result};
 
 use crate::binding::events::{Courier, NodeHost};
+use crate::binding::guard;
 use crate::binding::values::{self, Reference};
 use crate::transport::Source;
 use crate::transport::bridge::{Bridge, Fate, Pipe, Signal, Work};
@@ -120,7 +121,7 @@ fn on(
     event: &str,
     listener: impl Fn(FunctionCallContext<'_>) -> Result<()> + 'static,
 ) -> Result<()> {
-    let listener: Function<'_, (), ()> = env.create_function_from_closure("carillonBridge", listener)?;
+    let listener: Function<'_, (), ()> = guard::function(env, "carillonBridge", listener)?;
     values::call_method(socket, "on", FnArgs::from((event, listener.to_unknown())))?;
     Ok(())
 }
@@ -172,7 +173,7 @@ fn carry_out(env: &Env, socket: &Object<'_>, pipe: &Pipe) -> Result<()> {
             values::call_method(socket, "end", ())?;
         }
         Fate::Close => {
-            let destroy: Function<'_, (), ()> = env.create_function_from_closure("carillonClosing", |context| {
+            let destroy: Function<'_, (), ()> = guard::function(env, "carillonClosing", |context| {
                 values::call_method(&context.this::<Object<'_>>()?, "destroy", ())?;
                 Ok(())
             })?;

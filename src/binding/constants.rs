@@ -40,7 +40,7 @@ impl ToNapiValue for Instance {
 
 #[napi(module_exports)]
 pub fn export_instance(mut exports: Object<'_>, env: Env) -> Result<()> {
-    let instance = service::WebSocketService::new(env, None)?.into_instance(&env)?;
+    let instance = service::WebSocketService::make(env, None)?.into_instance(&env)?;
     exports.set_named_property("webSocketService", instance.as_object(&env))
 }
 

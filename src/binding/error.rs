@@ -35,6 +35,13 @@ pub fn describe(error: &Error) -> String {
     text
 }
 
+/// A class that was called like a function.
+pub fn needs_new(env: Env, class: &str) -> napi::Error {
+    let message = format!("Class constructor {class} cannot be invoked without 'new'");
+    let described = napi::Error::new("ERR_CONSTRUCT_CALL_REQUIRED".to_owned(), message);
+    napi::Error::from(JsTypeError::from(described).into_unknown(env))
+}
+
 /// An argument that is not what it must be.
 pub fn invalid_argument(env: Env, name: &str, expected: &str, given: &str) -> napi::Error {
     let message = format!("The argument \"{name}\" must be {expected}. Received {given}");

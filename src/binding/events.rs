@@ -1,238 +1,82 @@
-//! Events, hooks and log lines on their way from the shards to Node's thread, through one thread-safe function.
+//! Delivery on Node's thread: events, hooks and log lines that shards have queued.
 //!
-//! [`NodeHost`] is what the core sees: it queues and, if nothing is queued yet, wakes Node. [`Courier`] lives on
-//! Node's thread and delivers everything that has gathered by then in one turn. Nothing is queued for an event
-//! that nobody listens to.
+//! One thread-safe function wakes [`Courier`], which delivers in order what is there, for at most [`SLICE`] per turn of the event
+//! loop. What is left waits for the next turn, and hooks and bridges then go before events and log lines: a peer waits for them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use napi::bindgen_prelude::{FnArgs, Function, FunctionRef, JsValue, Unknown};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use napi::{Env, Result, Status};
+use napi::bindgen_prelude::{Function, JsValue, Unknown};
+use napi::{Env, Result};
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
 use tracing::Dispatch;
 
-use crate::binding::bridge::{BridgeId, Bridges};
+use crate::binding::bridge::Bridges;
+use crate::binding::event_emitter::Listeners;
+use crate::binding::glue::{Glue, Scope, Target};
+use crate::binding::hook_calls::{HookCalls, Hooks};
 use crate::binding::values::{self, Reference};
-use crate::binding::{heap, memory};
-use crate::core::host::{Answer, Event, EventKind, HookFault, Host};
+use crate::binding::{guard, heap, memory};
+use crate::core::host::{Event, EventKind};
 use crate::error::{Error, ErrorKind};
-use crate::memory::sources::Usage;
-use crate::types::UserId;
+use crate::types::HookKind;
 
-type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
+pub use crate::binding::node_host::{LogLevel, NodeHost};
+use crate::binding::node_host::{Parcel, Queue};
 
-/// The core's way to Node. Shared by all shards.
-#[derive(Default)]
-pub struct NodeHost {
-    queue: Mutex<Queue>,
-    /// One bit per kind of event with a listener, and per level with a log method.
-    heard: AtomicU32,
-    wake: OnceLock<Wake>,
-    /// A health check is under way to Node's thread.
-    is_check_due: AtomicBool,
-    delay: Mutex<Option<Delay>>,
-}
+/// How long one turn of the event loop is held for deliveries; a single listener may take longer.
+const SLICE: Duration = Duration::from_millis(5);
 
-/// The longest that a parcel had to wait for Node's thread of late.
-#[derive(Clone, Copy)]
-struct Delay {
-    waited: Duration,
-    seen: Instant,
-}
+/// How much of it hooks and bridges get before events, when both wait.
+const URGENT_SHARE: Duration = Duration::from_millis(4);
 
-/// A delay seen longer ago says nothing of now. A health check comes as often by default.
-const DELAY_LIFETIME: Duration = Duration::from_secs(60);
-
-/// What waits for Node's thread. Calls of hooks are bounded by the connections that wait for them; events and log lines
-/// by [`MAX_WAITING`].
-#[derive(Default)]
-struct Queue {
-    parcels: Vec<Parcel>,
-    /// When the first of them came.
-    since: Option<Instant>,
-    /// Events and log lines that found the queue full.
-    lost: u64,
-}
-
-/// How many parcels may wait before further events and log lines are lost, and said to be.
-const MAX_WAITING: usize = 262_144;
-
-/// Something for Node's thread.
-enum Parcel {
-    CheckHealth,
-    /// A bridge's shard wants something done with its socket.
-    Bridge(BridgeId),
-    Event(Event),
-    Log {
-        level: LogLevel,
-        message: String,
-        context: Map<String, Value>,
-    },
-    LookupUser {
-        user: UserId,
-        claims: Map<String, Value>,
-        answer: Answer<bool>,
-    },
-    LoadPreferences {
-        user: UserId,
-        answer: Answer<Value>,
-    },
-    SavePreferences {
-        user: UserId,
-        preferences: Map<String, Value>,
-        answer: Answer<()>,
-    },
-    MeasureHeap(oneshot::Sender<Usage>),
-    CollectGarbage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LogLevel {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    pub const ALL: [Self; 4] = [Self::Debug, Self::Info, Self::Warn, Self::Error];
-
-    pub fn method(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-        }
-    }
-
-    fn bit(self) -> u32 {
-        1 << (16 + self as u32)
-    }
-}
-
-fn bit(kind: EventKind) -> u32 {
-    1 << kind as u32
-}
-
-impl NodeHost {
-    pub fn logs(&self, level: LogLevel) -> bool {
-        self.heard.load(Ordering::Relaxed) & level.bit() != 0
-    }
-
-    pub fn log(&self, level: LogLevel, message: String, context: Map<String, Value>) {
-        self.send(Parcel::Log { level, message, context });
-    }
-
-    pub fn bridge_has_work(&self, id: BridgeId) {
-        self.send(Parcel::Bridge(id));
-    }
-
-    /// The longest that the JavaScript thread kept a parcel waiting within a minute; unknown if there was none.
-    pub fn event_loop_delay(&self) -> Option<Duration> {
-        let delay = *self.delay.lock().unwrap_or_else(PoisonError::into_inner);
-        delay.filter(|delay| delay.seen.elapsed() < DELAY_LIFETIME).map(|delay| delay.waited)
-    }
-
-    fn set_heard(&self, bits: u32, heard: bool) {
-        if heard {
-            self.heard.fetch_or(bits, Ordering::Relaxed);
-        } else {
-            self.heard.fetch_and(!bits, Ordering::Relaxed);
-        }
-    }
-
-    fn send(&self, parcel: Parcel) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.parcels.len() >= MAX_WAITING && matches!(parcel, Parcel::Event(_) | Parcel::Log { .. }) {
-            queue.lost += 1;
-            return;
-        }
-        queue.parcels.push(parcel);
-        let is_first = queue.parcels.len() == 1;
-        if is_first {
-            queue.since = Some(Instant::now());
-        }
-        drop(queue);
-        if is_first && let Some(wake) = self.wake.get() {
-            // While the environment is being torn down the call is refused: nobody is there to hear.
-            wake.call((), ThreadsafeFunctionCallMode::NonBlocking);
-        }
-    }
-
-    fn take(&self) -> Queue {
-        let queue = std::mem::take(&mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(since) = queue.since {
-            let mut longest = self.delay.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = since.elapsed();
-            if longest.is_none_or(|longest| longest.waited <= waited || longest.seen.elapsed() > DELAY_LIFETIME) {
-                *longest = Some(Delay { waited, seen: Instant::now() });
-            }
-        }
-        queue
-    }
-}
-
-impl Host for NodeHost {
-    fn listens(&self, kind: EventKind) -> bool {
-        self.heard.load(Ordering::Relaxed) & bit(kind) != 0
-    }
-
-    fn emit(&self, event: Event) {
-        if self.listens(event.kind()) {
-            self.send(Parcel::Event(event));
-        }
-    }
-
-    fn check_health(&self) {
-        // One at a time: while JavaScript is stuck there is nobody to tell.
-        if self.listens(EventKind::Health) && !self.is_check_due.swap(true, Ordering::Relaxed) {
-            self.send(Parcel::CheckHealth);
-        }
-    }
-
-    fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>) {
-        self.send(Parcel::LookupUser { user: user.clone(), claims: claims.clone(), answer });
-    }
-
-    fn load_preferences(&self, user: &UserId, answer: Answer<Value>) {
-        self.send(Parcel::LoadPreferences { user: user.clone(), answer });
-    }
-
-    fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>) {
-        self.send(Parcel::SavePreferences { user: user.clone(), preferences: preferences.clone(), answer });
-    }
-
-    fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
-        self.send(Parcel::MeasureHeap(answer));
-    }
-
-    fn release_memory(&self) {
-        self.send(Parcel::CollectGarbage);
-        memory::trim_allocator();
-    }
-}
-
-type Callback = FunctionRef<Unknown<'static>, Unknown<'static>>;
-
-struct Listener {
-    callback: Rc<Callback>,
-    is_once: bool,
-}
-
-/// The application's functions. The hooks and the logger are set with the options.
+/// The application's functions that the options name.
 #[derive(Default)]
 pub struct Functions {
-    pub lookup_user: Option<Callback>,
-    pub preferences: Option<Reference>,
-    pub logger: Option<Reference>,
+    pub hooks: Vec<(HookKind, Target)>,
+    pub logger: Option<Logger>,
+}
+
+pub struct Logger {
+    pub object: Reference,
+    pub order: LogOrder,
+}
+
+/// In which order a logger's methods take their arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOrder {
+    /// `(message, context)`: console, winston.
+    MessageFirst,
+    /// `(context, message)`: pino, bunyan.
+    ContextFirst,
+}
+
+/// The logger's methods, each where it has one.
+struct Log {
+    methods: [Option<Target>; LogLevel::ALL.len()],
+    order: LogOrder,
+    scope: Scope,
+}
+
+/// What was taken from the host and is not delivered yet.
+#[derive(Default)]
+struct Backlog {
+    urgent: VecDeque<Parcel>,
+    others: VecDeque<Parcel>,
+    /// The event loop will come back to it.
+    is_scheduled: bool,
+}
+
+/// A listener that runs the event loop must not begin another delivery inside of one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    Idle,
+    UnderWay,
+    /// Meanwhile there was a wake, which is still to be followed.
+    Woken,
 }
 
 /// Looks at the service's health; hands back a status that is to be told.
@@ -241,10 +85,18 @@ type Physician = dyn for<'env> Fn(&'env Env) -> Result<Option<Unknown<'env>>>;
 /// Delivers on Node's thread.
 pub struct Courier {
     host: Arc<NodeHost>,
-    listeners: RefCell<HashMap<EventKind, Vec<Listener>>>,
-    functions: RefCell<Rc<Functions>>,
+    glue: Glue,
+    listeners: Listeners,
+    hooks: HookCalls,
+    log: RefCell<Option<Rc<Log>>>,
     bridges: Bridges,
     physician: RefCell<Option<Rc<Physician>>>,
+    backlog: RefCell<Backlog>,
+    delivery: Cell<Delivery>,
+    /// Logs what listeners reject with.
+    report: Reference,
+    /// What an immediate of the event loop calls.
+    resume: RefCell<Option<Reference>>,
     /// Where the log lines of deliveries go.
     dispatch: Dispatch,
 }
@@ -253,25 +105,47 @@ impl Courier {
     /// The thread-safe function does not keep the process alive, and holds the courier weakly: a service that
     /// nobody refers to any more goes.
     pub fn new(env: &Env, host: Arc<NodeHost>, dispatch: Dispatch) -> Result<Rc<Self>> {
+        let lines = dispatch.clone();
+        let report = guard::function::<()>(env, "carillonReport", move |context| {
+            let what = values::as_string(&context.get::<Unknown<'_>>(0)?).unwrap_or_default();
+            let failure = napi::Error::from(context.get::<Unknown<'_>>(1)?);
+            values::clear_exception(context.env);
+            tracing::dispatcher::with_default(&lines, || {
+                tracing::error!(event = what, failure = failure.reason, "a listener rejected");
+            });
+            Ok(())
+        })?;
         let courier = Rc::new(Self {
             host: host.clone(),
-            listeners: RefCell::default(),
-            functions: RefCell::default(),
+            glue: Glue::new(env)?,
+            listeners: Listeners::default(),
+            hooks: HookCalls::new(env)?,
+            log: RefCell::default(),
             bridges: Bridges::default(),
             physician: RefCell::default(),
+            backlog: RefCell::default(),
+            delivery: Cell::new(Delivery::Idle),
+            report: Reference::strong(env, &report.to_unknown())?,
+            resume: RefCell::default(),
             dispatch,
         });
         let weak: Weak<Self> = Rc::downgrade(&courier);
-        let deliver = env.create_function_from_closure::<(), (), _>("carillonDeliver", move |context| {
+        let deliver = guard::function::<()>(env, "carillonDeliver", move |context| {
             if let Some(courier) = weak.upgrade() {
-                courier.logged(|| courier.deliver(context.env));
+                courier.logged(|| courier.deliver(context.env, false));
             }
             Ok(())
         })?;
         let deliver: Function<'_, (), Unknown<'static>> = values::read(&deliver.to_unknown())?;
-        let wake = deliver.build_threadsafe_function::<()>().weak::<true>().build()?;
-        // Set once, here; nobody else has the host yet.
-        let _ = host.wake.set(wake);
+        host.set_wake(deliver.build_threadsafe_function::<()>().weak::<true>().build()?);
+        let weak: Weak<Self> = Rc::downgrade(&courier);
+        let resume = guard::function::<()>(env, "carillonResume", move |context| {
+            if let Some(courier) = weak.upgrade() {
+                courier.logged(|| courier.deliver(context.env, true));
+            }
+            Ok(())
+        })?;
+        *courier.resume.borrow_mut() = Some(Reference::strong(env, &resume.to_unknown())?);
         Ok(courier)
     }
 
@@ -292,69 +166,142 @@ impl Courier {
         &self.bridges
     }
 
+    pub fn glue(&self) -> &Glue {
+        &self.glue
+    }
+
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Tells the core whether anybody listens to such events.
+    pub fn note_listeners(&self, kind: EventKind) {
+        self.host.set_listens(kind, self.listeners.count(kind) > 0);
+    }
+
+    /// The functions run in the async context of this call.
     pub fn set_functions(&self, env: &Env, functions: Functions) -> Result<()> {
+        let targets = functions.hooks.into_iter().collect();
+        self.hooks.set(Hooks { targets, scope: self.glue.scope(env) });
+        let log = match functions.logger {
+            None => None,
+            Some(Logger { object, order }) => {
+                let object = object.live(env)?;
+                let mut methods = [None, None, None, None];
+                for level in LogLevel::ALL {
+                    let method = Target::method(env, &object, level.method())?;
+                    methods[level as usize] = method.is_function(env).then_some(method);
+                }
+                Some(Rc::new(Log { methods, order, scope: self.glue.scope(env) }))
+            }
+        };
         for level in LogLevel::ALL {
-            let is_logged = match functions.logger.as_ref().and_then(|logger| logger.object(env)) {
-                Some(logger) => values::kind(&values::property(&logger, level.method())?) == "function",
-                None => false,
-            };
-            self.host.set_heard(level.bit(), is_logged);
+            self.host.set_logs(level, log.as_ref().is_some_and(|log| log.methods[level as usize].is_some()));
         }
-        *self.functions.borrow_mut() = Rc::new(functions);
+        let before = self.log.replace(log);
+        drop(before);
         Ok(())
     }
 
-    pub fn add(&self, kind: EventKind, callback: Callback, is_once: bool) {
-        let mut listeners = self.listeners.borrow_mut();
-        listeners.entry(kind).or_default().push(Listener { callback: Rc::new(callback), is_once });
-        self.host.set_heard(bit(kind), true);
+    /// Delivers what waits, for a slice of time. `is_resumed`: called by the event loop for what an earlier slice has left.
+    fn deliver(&self, env: &Env, is_resumed: bool) {
+        if self.delivery.get() != Delivery::Idle {
+            self.delivery.set(Delivery::Woken);
+            return;
+        }
+        self.delivery.set(Delivery::UnderWay);
+        let is_whole = guard::catch(env, "deliveries", || self.deliver_slice(env, is_resumed)).is_some();
+        // After a panic what was not taken still waits, and no wake will come for it.
+        let was_woken = self.delivery.replace(Delivery::Idle) == Delivery::Woken || !is_whole;
+        self.schedule(env, was_woken);
     }
 
-    /// Removes the listener added last, as Node's EventEmitter does.
-    pub fn remove(&self, env: &Env, kind: EventKind, callback: &Unknown<'_>) -> Result<()> {
-        let mut listeners = self.listeners.borrow_mut();
-        let Some(list) = listeners.get_mut(&kind) else { return Ok(()) };
-        let mut found = None;
-        for (index, listener) in list.iter().enumerate().rev() {
-            if env.strict_equals(listener.callback.borrow_back(env)?.to_unknown(), *callback)? {
-                found = Some(index);
-                break;
+    fn deliver_slice(&self, env: &Env, is_resumed: bool) {
+        let began = Instant::now();
+        let Queue { parcels, lost, .. } = self.host.take();
+        let mut parcels = parcels.into_iter();
+        if self.backlog.borrow().is_empty() {
+            for parcel in parcels.by_ref() {
+                self.hand_over_guarded(env, parcel);
+                if began.elapsed() >= SLICE {
+                    break;
+                }
             }
         }
-        if let Some(index) = found {
-            list.remove(index);
+        let may_tell_events = {
+            let mut backlog = self.backlog.borrow_mut();
+            backlog.extend(parcels);
+            if lost > 0 {
+                let message = format!("{lost} events were lost because JavaScript did not take them in time");
+                backlog.extend([Parcel::Event(Event::Error(Error::new(ErrorKind::Overloaded, message)))]);
+            }
+            if is_resumed {
+                backlog.is_scheduled = false;
+            }
+            !backlog.is_scheduled
+        };
+        while began.elapsed() < URGENT_SHARE
+            && let Some(parcel) = self.next_urgent()
+        {
+            self.hand_over_guarded(env, parcel);
         }
-        self.host.set_heard(bit(kind), !list.is_empty());
-        Ok(())
+        while may_tell_events
+            && began.elapsed() < SLICE
+            && let Some(parcel) = self.next_other()
+        {
+            self.hand_over_guarded(env, parcel);
+        }
     }
 
-    fn deliver(&self, env: &Env) {
-        let Queue { parcels, lost, .. } = self.host.take();
-        if lost > 0 {
-            let message = format!("{lost} events were lost because JavaScript did not take them in time");
-            self.fire(env, &Event::Error(Error::new(ErrorKind::Overloaded, message)));
+    /// Has the event loop come back if something is left.
+    fn schedule(&self, env: &Env, was_woken: bool) {
+        {
+            let mut backlog = self.backlog.borrow_mut();
+            self.host.set_held(backlog.others.len());
+            if (backlog.is_empty() && !was_woken) || backlog.is_scheduled {
+                return;
+            }
+            backlog.is_scheduled = true;
         }
-        for parcel in parcels {
-            // One handle scope each: a long queue must not pile up handles until its end.
-            let result = env.run_in_scope(|| {
+        let resume = self.resume.borrow().as_ref().and_then(|resume| resume.get(env));
+        let scheduled = resume.map(|resume| self.glue.set_immediate(env, &resume));
+        if !matches!(scheduled, Some(Ok(()))) {
+            values::clear_exception(env);
+            // Without an immediate the next wake goes on.
+            self.backlog.borrow_mut().is_scheduled = false;
+            tracing::error!("the event loop could not be asked to come back for what is left to deliver");
+        }
+    }
+
+    fn next_urgent(&self) -> Option<Parcel> {
+        self.backlog.borrow_mut().urgent.pop_front()
+    }
+
+    fn next_other(&self) -> Option<Parcel> {
+        self.backlog.borrow_mut().others.pop_front()
+    }
+
+    /// One handle scope each: a long queue must not pile up handles until its end.
+    fn hand_over_guarded(&self, env: &Env, parcel: Parcel) {
+        let delivered = guard::catch(env, "a delivery", || {
+            env.run_in_scope(|| {
                 self.hand_over(env, parcel);
                 values::clear_exception(env);
                 Ok(())
-            });
-            if let Err(failure) = result {
-                tracing::error!(%failure, "an event could not be delivered");
-            }
+            })
+        });
+        if let Some(Err(failure)) = delivered {
+            tracing::error!(%failure, "an event could not be delivered");
         }
     }
 
     fn hand_over(&self, env: &Env, parcel: Parcel) {
-        let functions = self.functions.borrow().clone();
         match parcel {
             Parcel::CheckHealth => {
-                self.host.is_check_due.store(false, Ordering::Relaxed);
+                self.host.health_check_taken();
                 let physician = self.physician.borrow().clone();
                 match physician.map_or(Ok(None), |physician| physician(env)) {
-                    Ok(Some(status)) => self.call(env, EventKind::Health, &[status]),
+                    Ok(Some(status)) => self.tell(env, EventKind::Health, status),
                     Ok(None) => {}
                     Err(failure) => tracing::error!(%failure, "the health could not be checked"),
                 }
@@ -365,27 +312,15 @@ impl Courier {
                     tracing::debug!(failure = failure.reason, "a bridged socket failed");
                 }
             }
-            Parcel::Event(event) => self.fire(env, &event),
+            Parcel::Event(event) => match crate::binding::objects::event_arguments(env, &event) {
+                Ok(arguments) => arguments.into_iter().for_each(|argument| self.tell(env, event.kind(), argument)),
+                Err(failure) => tracing::error!(%failure, "an event could not be described"),
+            },
             Parcel::Log { level, message, context } => {
-                // A logger that throws has nowhere to be logged to.
-                let _ = functions.log(env, level, &message, context);
+                // A logger that fails has nowhere to be logged to.
+                let _ = self.write_log(env, level, &message, context);
             }
-            Parcel::LookupUser { user, claims, answer } => {
-                let result = functions.call_lookup(env, &user, claims);
-                settle(env, result, answer, |value| value.coerce_to_bool());
-            }
-            Parcel::LoadPreferences { user, answer } => {
-                let result = functions.call_preferences(env, "load", &user, None);
-                let env_copy = *env;
-                settle(env, result, answer, move |value| {
-                    let json = values::to_json(&env_copy, &value)?;
-                    Ok(json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null))
-                });
-            }
-            Parcel::SavePreferences { user, preferences, answer } => {
-                let result = functions.call_preferences(env, "save", &user, Some(preferences));
-                settle(env, result, answer, |_| Ok(()));
-            }
+            Parcel::Hook { call, answer } => self.hooks.call(env, &self.glue, &call, answer),
             Parcel::MeasureHeap(answer) => {
                 if let Some(usage) = heap::usage(env) {
                     // The manager may have ended meanwhile.
@@ -396,130 +331,34 @@ impl Courier {
         }
     }
 
-    fn fire(&self, env: &Env, event: &Event) {
-        match crate::binding::objects::event_arguments(env, event) {
-            Ok(arguments) => self.call(env, event.kind(), &arguments),
-            Err(failure) => tracing::error!(%failure, "an event could not be described"),
-        }
+    fn tell(&self, env: &Env, kind: EventKind, argument: Unknown<'_>) {
+        let Some(report) = self.report.get(env) else { return };
+        self.listeners.emit(env, &self.glue, kind, argument, &report);
     }
 
-    /// Calls each listener once per argument.
-    fn call(&self, env: &Env, kind: EventKind, arguments: &[Unknown<'_>]) {
-        // Listeners may add and remove listeners: what is called is what was there at the time of the event.
-        let callbacks: Vec<Rc<Callback>> = {
-            let mut listeners = self.listeners.borrow_mut();
-            let Some(list) = listeners.get_mut(&kind) else { return };
-            let callbacks = list.iter().map(|listener| listener.callback.clone()).collect();
-            list.retain(|listener| !listener.is_once);
-            self.host.set_heard(bit(kind), !list.is_empty());
-            callbacks
-        };
-        for argument in arguments {
-            for callback in &callbacks {
-                let result = callback.borrow_back(env).and_then(|callback| {
-                    // SAFETY: the value lives in the scope of this delivery and the call returns within it.
-                    let argument = unsafe { std::mem::transmute::<Unknown<'_>, Unknown<'static>>(*argument) };
-                    callback.call(argument)
-                });
-                if let Err(failure) = result {
-                    values::clear_exception(env);
-                    tracing::error!(event = ?kind, failure = failure.reason, "a listener threw");
-                }
-            }
-        }
-    }
-}
-
-impl Functions {
-    fn log(&self, env: &Env, level: LogLevel, message: &str, context: Map<String, Value>) -> Result<()> {
-        let Some(logger) = self.logger.as_ref().and_then(|logger| logger.object(env)) else { return Ok(()) };
+    fn write_log(&self, env: &Env, level: LogLevel, message: &str, context: Map<String, Value>) -> Result<()> {
+        let Some(log) = self.log.borrow().clone() else { return Ok(()) };
+        let Some(method) = &log.methods[level as usize] else { return Ok(()) };
         let context = values::from_json(env, &Value::Object(context).to_string())?;
-        values::call_method(&logger, level.method(), FnArgs::from((message, context)))?;
-        Ok(())
-    }
-
-    fn call_lookup<'env>(&self, env: &'env Env, user: &UserId, claims: Map<String, Value>) -> Result<Unknown<'env>> {
-        let Some(lookup) = &self.lookup_user else { return values::write(env, true) };
-        let claims = values::from_json(env, &Value::Object(claims).to_string())?;
-        let lookup: Function<'_, FnArgs<(&str, Unknown<'_>)>, Unknown<'env>> =
-            values::read(&lookup.borrow_back(env)?.to_unknown())?;
-        lookup.call(FnArgs::from((user.as_str(), claims)))
-    }
-
-    fn call_preferences<'env>(
-        &self,
-        env: &'env Env,
-        method: &str,
-        user: &UserId,
-        preferences: Option<Map<String, Value>>,
-    ) -> Result<Unknown<'env>> {
-        let Some(hooks) = self.preferences.as_ref().and_then(|hooks| hooks.object(env)) else {
-            return values::write(env, ());
+        let message = values::write(env, message)?;
+        let arguments = match log.order {
+            LogOrder::MessageFirst => [message, context],
+            LogOrder::ContextFirst => [context, message],
         };
-        match preferences {
-            None => values::call_method(&hooks, method, FnArgs::from((user.as_str(),))),
-            Some(preferences) => {
-                let preferences = values::from_json(env, &Value::Object(preferences).to_string())?;
-                values::call_method(&hooks, method, FnArgs::from((user.as_str(), preferences)))
-            }
+        let returned = method.call(env, &log.scope, &arguments)?;
+        // A logger that rejects must not end the process, nor be told of it by itself.
+        self.glue.watch(env, &returned, &values::undefined(env)?, "")
+    }
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.others.is_empty()
+    }
+
+    fn extend(&mut self, parcels: impl IntoIterator<Item = Parcel>) {
+        for parcel in parcels {
+            if parcel.is_urgent() { self.urgent.push_back(parcel) } else { self.others.push_back(parcel) }
         }
     }
-}
-
-/// Answers with what a hook returned, or with what the promise it returned settles to.
-fn settle<T: 'static>(
-    env: &Env,
-    returned: Result<Unknown<'_>>,
-    answer: Answer<T>,
-    read: impl Fn(Unknown<'_>) -> Result<T> + 'static,
-) {
-    let returned = match returned {
-        Ok(returned) => returned,
-        Err(failure) => return reply(answer, Err(HookFault::Failed(failure.reason.clone()))),
-    };
-    let then = values::as_object(&returned).and_then(|promise| {
-        let then: Option<Function<'_, FnArgs<(Unknown<'_>, Unknown<'_>)>, Unknown<'_>>> =
-            values::property(&promise, "then")
-                .ok()
-                .filter(|then| values::kind(then) == "function")
-                .and_then(|then| values::read(&then).ok());
-        then.map(|then| (promise, then))
-    });
-    let Some((promise, then)) = then else {
-        return reply(answer, read(returned).map_err(|failure| HookFault::Failed(failure.reason.clone())));
-    };
-    // A promise settles once; the cell is for the two functions that share the answer.
-    let answer = Rc::new(Cell::new(Some(answer)));
-    let on_failure = answer.clone();
-    let wire = || -> Result<()> {
-        let fulfilled = env.create_function_from_closure::<Unknown<'_>, (), _>("fulfilled", move |context| {
-            if let Some(answer) = answer.take() {
-                let value = context.first_arg::<Unknown<'_>>();
-                reply(answer, value.and_then(&read).map_err(|failure| HookFault::Failed(failure.reason.clone())));
-                values::clear_exception(context.env);
-            }
-            Ok(())
-        })?;
-        let rejected = env.create_function_from_closure::<Unknown<'_>, (), _>("rejected", move |context| {
-            if let Some(answer) = on_failure.take() {
-                let why = context
-                    .first_arg::<Unknown<'_>>()
-                    .and_then(|why| why.coerce_to_string()?.into_utf8()?.into_owned());
-                reply(answer, Err(HookFault::Failed(why.unwrap_or_default())));
-                values::clear_exception(context.env);
-            }
-            Ok(())
-        })?;
-        then.apply(promise, FnArgs::from((fulfilled.to_unknown(), rejected.to_unknown())))?;
-        Ok(())
-    };
-    if let Err(failure) = wire() {
-        // The answer went with the functions, which the shard sees as a time-out.
-        tracing::warn!(failure = failure.reason, "a hook's promise could not be awaited");
-    }
-}
-
-fn reply<T>(answer: Answer<T>, result: std::result::Result<T, HookFault>) {
-    // The shard has stopped waiting: it was too late.
-    let _ = answer.send(result);
 }

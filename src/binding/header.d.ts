@@ -19,12 +19,15 @@ export interface WebSocketServiceOptions {
   jwtUserIdClaim?: string | undefined
   jwtIssuer?: string | undefined
   jwtAudience?: string | undefined
-  /** Does this user exist? Falsy → 401. Without it every valid token is let in. A rejection is a failure: it is tried again
-   *  up to twice within `lookupTimeout`, then answered with 401. After 5 failures in a row, or more than half of 20, the hook
-   *  is left alone for 5 to 60 s, and who would have needed it gets 503 with Retry-After. */
+  /** Does this user exist? The result is resolved as `await` does; falsy → 401. Without the hook every valid token is let in.
+   *  It runs in the async context (`AsyncLocalStorage`) in which the options were given. A rejection is a failure: it is tried
+   *  again up to twice within `lookupTimeout`, then answered with 401. See `circuitBreaker` for a hook that keeps failing. */
   lookupUser?: ((userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>) | undefined
   /** A look-up that takes longer counts as failed. @default 5000 */
   lookupTimeout?: number | undefined
+  /** Leave a hook alone for 5 to 60 s after 5 failures in a row, or when more than half of the last 20 calls failed; handshakes
+   *  that need it get 503 with Retry-After. Time-outs count each, rejections once per user. @default true */
+  circuitBreaker?: boolean | undefined
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
   authTimeout?: number | undefined
   /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
@@ -66,8 +69,12 @@ export interface WebSocketServiceOptions {
   /** The design's constants, in its spelling. */
   base?: { [Key in keyof BaseConfig]?: BaseConfig[Key] | undefined } | undefined
   runtime?: { [Key in keyof RuntimeConfigValues]?: RuntimeConfigValues[Key] | undefined } | undefined
-  /** console-, pino- or winston-like. @default none; the crate's tracing events are also readable with CARILLON_LOG=info */
+  /** console-, pino- or winston-like. Methods that throw or reject are ignored. @default none; the crate's tracing events are also
+   *  readable with CARILLON_LOG=info */
   logger?: Logger | undefined
+  /** How the logger's methods take their arguments: `(message, context)` as console and winston, `(context, message)` as pino and
+   *  bunyan, which 'auto' recognises. @default 'auto' */
+  loggerStyle?: 'auto' | 'message-first' | 'context-first' | undefined
 }
 
 export interface ListenOptions {

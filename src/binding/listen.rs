@@ -11,7 +11,7 @@ use napi::bindgen_prelude::{Buffer, Function, JsValue, Object, Unknown};
 use napi::threadsafe_function::ThreadsafeFunction;
 use napi::{Env, Result, Status};
 
-use crate::binding::values;
+use crate::binding::{guard, values};
 use crate::error::{Error, ErrorKind};
 use crate::transport::listener;
 use crate::transport::tls::{self, TlsFault};
@@ -76,7 +76,7 @@ impl Port {
 
 /// Keeps the process alive, and `kept` with it, until it is dropped.
 pub fn keep_alive<T: 'static>(env: &Env, kept: Rc<T>) -> Result<KeepAlive> {
-    let nothing = env.create_function_from_closure::<(), (), _>("carillonListening", move |_| {
+    let nothing = guard::function::<()>(env, "carillonListening", move |_| {
         let _kept = &kept;
         Ok(())
     })?;

@@ -12,15 +12,21 @@ use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::{EnvFilter, fmt as stderr, registry};
 
-use crate::binding::events::{LogLevel, NodeHost};
+use crate::binding::log_writer::{Lines, LogWriter};
+use crate::binding::node_host::{LogLevel, NodeHost};
 
 /// A filter as `tracing` knows it: `info`, `carillon=debug`.
 pub const VARIABLE: &str = "CARILLON_LOG";
 
-pub fn dispatch(host: Arc<NodeHost>, variable: Option<String>) -> Dispatch {
+/// The dispatcher, and the writer of its lines to stderr if there is one.
+pub fn dispatch(host: Arc<NodeHost>, variable: Option<String>) -> (Dispatch, Option<Arc<LogWriter>>) {
     let filter = variable.filter(|filter| !filter.is_empty()).map(EnvFilter::new);
-    let to_stderr = filter.map(|filter| stderr::layer().with_writer(std::io::stderr).with_filter(filter));
-    Dispatch::new(registry().with(to_stderr).with(ToLogger { host }))
+    let to_stderr = filter.and_then(|filter| Some((filter, LogWriter::shared()?)));
+    let writer = to_stderr.as_ref().map(|(_, writer)| writer.clone());
+    let layer = to_stderr.map(|(filter, writer)| {
+        stderr::layer().with_writer(move || Lines::new(writer.clone())).with_ansi(false).with_filter(filter)
+    });
+    (Dispatch::new(registry().with(layer).with(ToLogger { host })), writer)
 }
 
 struct ToLogger {

@@ -8,7 +8,8 @@ use napi::bindgen_prelude::{JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, Result};
 
 use crate::binding::error::exception;
-use crate::binding::events::{Functions, LogLevel};
+use crate::binding::events::{Functions, LogLevel, LogOrder, Logger};
+use crate::binding::glue::Target;
 use crate::binding::values::{self, Reference};
 use crate::config::{BaseConfig, RuntimeValues, closest};
 use crate::core::authenticator::{KeyMaterial, TokenRules};
@@ -18,12 +19,14 @@ use crate::core::token_bucket::Rate;
 use crate::error::{Error, ErrorKind};
 use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
+use crate::types::HookKind;
 
-const KNOWN: [&str; 27] = [
+const KNOWN: [&str; 29] = [
     "allowedOrigins",
     "authTimeout",
     "base",
     "batching",
+    "circuitBreaker",
     "compression",
     "jwtAlgorithms",
     "jwtAudience",
@@ -32,6 +35,7 @@ const KNOWN: [&str; 27] = [
     "jwtSecret",
     "jwtUserIdClaim",
     "logger",
+    "loggerStyle",
     "lookupCacheTtl",
     "lookupTimeout",
     "lookupUser",
@@ -154,8 +158,10 @@ impl Reader<'_> {
         }
         service.message_rate = self.message_rate()?;
         let functions = self.functions()?;
-        service.has_lookup = functions.lookup_user.is_some();
-        service.has_preferences = functions.preferences.is_some();
+        let names = |kind| functions.hooks.iter().any(|(named, _)| *named == kind);
+        service.has_lookup = names(HookKind::LookupUser);
+        service.has_preferences = names(HookKind::LoadPreferences);
+        service.circuit_breaker = self.boolean("circuitBreaker")?.unwrap_or(true);
         Ok(Parsed {
             service,
             functions,
@@ -184,7 +190,8 @@ impl Reader<'_> {
         if let Some(lookup) = self.get("lookupUser")? {
             let function = values::as_function(&lookup)
                 .ok_or_else(|| self.wrong("lookupUser", "a function", values::kind(&lookup)))?;
-            functions.lookup_user = Some(function.create_ref()?);
+            let function = Reference::strong(self.env, &function.to_unknown())?;
+            functions.hooks.push((HookKind::LookupUser, Target::Function(function)));
         }
         if let Some(given) = self.get("preferences")? {
             let hooks = values::as_object(&given).ok_or_else(|| {
@@ -196,7 +203,9 @@ impl Reader<'_> {
                     return Err(self.wrong(&format!("preferences.{name}"), "a function", values::kind(&hook)));
                 }
             }
-            functions.preferences = Some(Reference::strong(self.env, &hooks.to_unknown())?);
+            let hooks = hooks.to_unknown();
+            functions.hooks.push((HookKind::LoadPreferences, Target::method(self.env, &hooks, "load")?));
+            functions.hooks.push((HookKind::SavePreferences, Target::method(self.env, &hooks, "save")?));
         }
         if let Some(given) = self.get("logger")? {
             let logger = values::as_object(&given)
@@ -210,9 +219,24 @@ impl Reader<'_> {
                     return Err(self.wrong(&format!("logger.{}", level.method()), "a function", values::kind(&method)));
                 }
             }
-            functions.logger = Some(Reference::strong(self.env, &logger.to_unknown())?);
+            let object = Reference::strong(self.env, &logger.to_unknown())?;
+            functions.logger = Some(Logger { object, order: self.log_order(&logger)? });
+        } else {
+            self.one_of("loggerStyle", &LOGGER_STYLES, log_order)?;
         }
         Ok(functions)
+    }
+
+    /// The order of the arguments of the logger's methods: as the option says, otherwise by what the logger looks like.
+    fn log_order(&self, logger: &Object<'_>) -> Result<LogOrder> {
+        if let Some(Some(order)) = self.one_of("loggerStyle", &LOGGER_STYLES, log_order)? {
+            return Ok(order);
+        }
+        let has_method =
+            |name: &str| Ok::<_, napi::Error>(values::kind(&values::property(logger, name)?) == "function");
+        // Of pino, and of bunyan.
+        let is_context_first = has_method("child")? && (has_method("bindings")? || has_method("addStream")?);
+        Ok(if is_context_first { LogOrder::ContextFirst } else { LogOrder::MessageFirst })
     }
 
     fn origins(&self) -> Result<Origins> {
@@ -350,6 +374,18 @@ impl Reader<'_> {
 
     fn wrong(&self, name: &str, expected: &str, given: &str) -> napi::Error {
         invalid(self.env, format!("The option \"{name}\" must be {expected}. Received {given}"))
+    }
+}
+
+const LOGGER_STYLES: [&str; 3] = ["auto", "message-first", "context-first"];
+
+/// `Some(None)` for `auto`.
+fn log_order(name: &str) -> Option<Option<LogOrder>> {
+    match name {
+        "auto" => Some(None),
+        "message-first" => Some(Some(LogOrder::MessageFirst)),
+        "context-first" => Some(Some(LogOrder::ContextFirst)),
+        _ => None,
     }
 }
 

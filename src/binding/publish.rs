@@ -1,20 +1,27 @@
-//! What is published: arguments checked, serialised once by V8, made into the texts that go on the wire.
+//! What is published: serialised once by V8, checked, and made into the texts that go on the wire.
 //!
-//! Nothing is queued before the last argument has been read, so an exception leaves nothing half sent.
+//! The text of `JSON.stringify` is what counts: `toJSON`, getters and proxies are evaluated once, and only what that text says is
+//! sent. Nothing is queued before the last check, so an exception leaves nothing half sent.
 
-use napi::bindgen_prelude::{JsObjectValue, Object, Unknown};
+use std::ops::Range;
+
+use napi::bindgen_prelude::{Function, JsObjectValue, Unknown};
 use napi::{Env, Result};
 
 use crate::binding::error::invalid_argument;
 use crate::binding::values;
 use crate::core::json::iso_timestamp;
+use crate::core::json_members;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::types::BillId;
 
 /// The furthest a `Date` reaches, in milliseconds from 1970 (ECMA-262 §21.4.1.1).
 const MAX_DATE_MS: f64 = 8.64e15;
 
-const PRIORITY: &str = r#""priority":"immediate""#;
+/// Bytes of `YYYY-MM-DDTHH:mm:ss.sssZ`.
+const ISO_LENGTH: usize = 24;
+
+const IMMEDIATE: &str = r#""immediate""#;
 
 pub struct BillUpdate {
     pub bill: BillId,
@@ -24,106 +31,164 @@ pub struct BillUpdate {
     pub timestamp: String,
 }
 
+/// When something happened, as its text says.
+enum Time {
+    /// There is no such member, or it is `null`.
+    Absent(Option<Range<usize>>),
+    /// As it is to be sent.
+    Iso(Range<usize>),
+    /// To be replaced by this.
+    Other(Range<usize>, String),
+}
+
 pub fn bill_update(env: &Env, bill_id: &Unknown<'_>, update: &Unknown<'_>) -> Result<BillUpdate> {
     let bill = values::as_number(bill_id)
         .and_then(BillId::from_f64)
         .ok_or_else(|| invalid_argument(*env, "billId", "a positive integer up to 2^53 − 1", values::kind(bill_id)))?;
-    let object = object(env, "update", update)?;
-    string_member(env, "update.type", &values::property(&object, "type")?)?;
-    let given = values::property(&object, "timestamp")?;
-    let millis = timestamp(env, "update.timestamp", &given)?;
-    // A `Date` becomes the same text by itself; the other ways to give a time are made into one.
-    let as_sent = if values::date_millis(&given).is_some() { object } else { with_timestamp(env, &object, millis)? };
-    Ok(BillUpdate { bill, update: to_json(env, "update", &as_sent)?, timestamp: iso_timestamp(millis) })
+    let mut json = to_json(env, "update", update)?;
+    check_type(env, "update.type", &json)?;
+    let timestamp = match time(env, "update.timestamp", update, &json)? {
+        Time::Absent(_) => return Err(wrong_time(env, "update.timestamp", "undefined")),
+        Time::Iso(range) => content(&json, &range).to_owned(),
+        Time::Other(range, iso) => {
+            json.replace_range(range, &format!("\"{iso}\""));
+            iso
+        }
+    };
+    Ok(BillUpdate { bill, update: json, timestamp })
 }
 
 pub fn notification(env: &Env, user_id: &Unknown<'_>, notification: &Unknown<'_>) -> Result<(String, String)> {
     let user = values::as_string(user_id)
         .ok_or_else(|| invalid_argument(*env, "userId", "a string", values::kind(user_id)))?;
-    let object = object(env, "notification", notification)?;
-    Ok((user, to_json(env, "notification", &object)?))
+    Ok((user, to_json(env, "notification", notification)?))
 }
 
 /// The whole message, with `priority` and a `timestamp`.
 pub fn announcement(env: &Env, message: &Unknown<'_>) -> Result<String> {
-    let given = object(env, "message", message)?;
-    string_member(env, "message.type", &values::property(&given, "type")?)?;
-    let time = values::property(&given, "timestamp")?;
-    let millis =
-        if values::is_absent(&time) { UnixMillis::now().as_f64() } else { timestamp(env, "message.timestamp", &time)? };
-    let additions = match given.has_own_property("timestamp")? {
-        false => Some(format!(r#""timestamp":"{}",{PRIORITY}"#, iso_timestamp(millis))),
-        // A `Date` becomes the same text by itself.
-        true => values::date_millis(&time).map(|_| PRIORITY.to_owned()),
-    };
-    if let Some(additions) = additions
-        && is_as_written(&given)?
-        && let Some(json) = with_members(to_json(env, "message", &given)?, &additions)
-    {
-        return Ok(json);
+    let mut json = to_json(env, "message", message)?;
+    check_type(env, "message.type", &json)?;
+    match time(env, "message.timestamp", message, &json)? {
+        Time::Iso(_) => {}
+        Time::Other(range, iso) => json.replace_range(range, &format!("\"{iso}\"")),
+        Time::Absent(place) => {
+            let now = format!("\"{}\"", iso_timestamp(UnixMillis::now().as_f64()));
+            match place {
+                Some(range) => json.replace_range(range, &now),
+                None => json_members::push(&mut json, "timestamp", &now),
+            }
+        }
     }
-    let mut additions = Object::new(env)?;
-    additions.set("timestamp", iso_timestamp(millis))?;
-    additions.set("priority", "immediate")?;
-    to_json(env, "message", &values::merged(env, &given, &additions)?)
-}
-
-/// Whether `priority` can be added behind the object's own members, to their text: a copy of the object would cost as much as
-/// everything else.
-fn is_as_written(object: &Object<'_>) -> Result<bool> {
-    Ok(!object.has_own_property("priority")? && values::is_absent(&values::property(object, "toJSON")?))
-}
-
-/// The object with further members at its end; `None` for what is no object.
-fn with_members(mut json: String, members: &str) -> Option<String> {
-    if !json.starts_with('{') || json.pop() != Some('}') {
-        return None;
+    match json_members::find(&json, "priority") {
+        Some(range) => json.replace_range(range, IMMEDIATE),
+        None => json_members::push(&mut json, "priority", IMMEDIATE),
     }
-    if json.len() > 1 {
-        json.push(',');
+    Ok(json)
+}
+
+/// What `JSON.stringify` makes of an object, which must be an object again.
+fn to_json(env: &Env, name: &str, object: &Unknown<'_>) -> Result<String> {
+    match values::kind(object) {
+        "object" => {}
+        kind => return Err(invalid_argument(*env, name, "an object", kind)),
     }
-    json.push_str(members);
-    json.push('}');
-    Some(json)
+    values::to_json(env, object)
+        .map_err(|failure| values::instead_of_exception(env, failure, || bigint_member(env, name, object)))?
+        .filter(|json| json.starts_with('{'))
+        .ok_or_else(|| invalid_argument(*env, name, "serialisable as a JSON object", "an object with another form"))
 }
 
-fn object<'env>(env: &Env, name: &str, value: &Unknown<'env>) -> Result<Object<'env>> {
-    values::as_object(value).ok_or_else(|| invalid_argument(*env, name, "an object", values::kind(value)))
+/// JSON has no bigints. Where one is in the place of a member that is checked, the error names it.
+fn bigint_member(env: &Env, name: &str, object: &Unknown<'_>) -> Option<napi::Error> {
+    let object = values::as_object(object)?;
+    let expected = [("type", "a string"), ("timestamp", "a valid Date, ISO 8601 string or number of milliseconds")];
+    expected.into_iter().find_map(|(member, expected)| {
+        let value = values::property(&object, member).ok()?;
+        let is_bigint = values::kind(&value) == "bigint";
+        is_bigint.then(|| invalid_argument(*env, &format!("{name}.{member}"), expected, "bigint"))
+    })
 }
 
-fn string_member(env: &Env, name: &str, value: &Unknown<'_>) -> Result<()> {
-    match values::kind(value) {
+fn check_type(env: &Env, name: &str, json: &str) -> Result<()> {
+    let value = json_members::find(json, "type").and_then(|range| json.get(range));
+    match value.map_or("undefined", kind) {
         "string" => Ok(()),
         kind => Err(invalid_argument(*env, name, "a string", kind)),
     }
 }
 
-/// Milliseconds of a `Date`, an ISO string or a number of milliseconds.
-fn timestamp(env: &Env, name: &str, value: &Unknown<'_>) -> Result<f64> {
-    let millis = match values::kind(value) {
-        "number" => values::as_number(value),
-        "string" => {
-            let date: napi::bindgen_prelude::Function<'_, Unknown<'_>, Unknown<'_>> =
-                env.get_global()?.get_named_property("Date")?;
-            values::date_millis(&date.new_instance(*value)?)
+/// Reads the member `timestamp`: what a `Date` became, an ISO string or a number of milliseconds.
+fn time(env: &Env, name: &str, object: &Unknown<'_>, json: &str) -> Result<Time> {
+    let place =
+        json_members::find_last_string(json, "timestamp", ISO_LENGTH).or_else(|| json_members::find(json, "timestamp"));
+    let Some(range) = place else { return Ok(Time::Absent(None)) };
+    if is_iso(content(json, &range)) {
+        return Ok(Time::Iso(range));
+    }
+    let text = json.get(range.clone()).unwrap_or_default();
+    let millis = match kind(text) {
+        "null" => {
+            // So do an invalid `Date` and `NaN` look in JSON; only `null` itself means that there is no time.
+            let given = values::as_object(object).map(|object| values::property(&object, "timestamp")).transpose()?;
+            return match given.filter(|given| !values::is_absent(given)) {
+                None => Ok(Time::Absent(Some(range))),
+                Some(given) => Err(wrong_time(env, name, values::kind(&given))),
+            };
         }
-        _ => values::date_millis(value),
+        "number" => text.parse().ok(),
+        "string" => {
+            let text: String = serde_json::from_str(text).unwrap_or_default();
+            let date: Function<'_, &str, Unknown<'_>> = env.get_global()?.get_named_property("Date")?;
+            values::date_millis(&date.new_instance(text.as_str())?)
+        }
+        kind => return Err(wrong_time(env, name, kind)),
     };
-    let valid = millis.filter(|millis| millis.abs() <= MAX_DATE_MS);
-    valid.map(f64::trunc).ok_or_else(|| {
-        invalid_argument(*env, name, "a valid Date, ISO 8601 string or number of milliseconds", values::kind(value))
-    })
+    let valid = millis.filter(|millis: &f64| millis.abs() <= MAX_DATE_MS);
+    let millis = valid.ok_or_else(|| wrong_time(env, name, kind(text)))?;
+    Ok(Time::Other(range, iso_timestamp(millis.trunc())))
 }
 
-fn with_timestamp<'env>(env: &'env Env, object: &Object<'env>, millis: f64) -> Result<Object<'env>> {
-    let mut additions = Object::new(env)?;
-    additions.set("timestamp", iso_timestamp(millis))?;
-    values::merged(env, object, &additions)
+fn wrong_time(env: &Env, name: &str, received: &str) -> napi::Error {
+    invalid_argument(*env, name, "a valid Date, ISO 8601 string or number of milliseconds", received)
 }
 
-fn to_json(env: &Env, name: &str, object: &Object<'_>) -> Result<String> {
-    use napi::bindgen_prelude::JsValue;
+/// A string's text without its quotation marks.
+fn content<'a>(json: &'a str, range: &Range<usize>) -> &'a str {
+    json.get(range.start + 1..range.end.saturating_sub(1)).unwrap_or_default()
+}
 
-    values::to_json(env, &object.to_unknown())?
-        .ok_or_else(|| invalid_argument(*env, name, "serialisable as JSON", "an object without a JSON form"))
+/// What a JSON text was in JavaScript.
+fn kind(json: &str) -> &'static str {
+    match json.as_bytes().first() {
+        Some(b'"') => "string",
+        Some(b'{') => "object",
+        Some(b'[') => "array",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        _ => "number",
+    }
+}
+
+/// Whether this is a time as `Date.prototype.toISOString` writes it, of a day that exists. Years of more digits are not: they take the
+/// long way.
+fn is_iso(text: &str) -> bool {
+    const FORM: &[u8; ISO_LENGTH] = b"0000-00-00T00:00:00.000Z";
+    let bytes = text.as_bytes();
+    let fits = |(byte, form): (&u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == form };
+    if bytes.len() != ISO_LENGTH || !bytes.iter().zip(FORM).all(fits) {
+        return false;
+    }
+    let number =
+        |at: usize| bytes.get(at..at + 2).map_or(0, |pair| u32::from(pair[0] - b'0') * 10 + u32::from(pair[1] - b'0'));
+    let year = number(0) * 100 + number(2);
+    let (month, day, hour, minute, second) = (number(5), number(8), number(11), number(14), number(17));
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap => 29,
+        2 => 28,
+        _ => 0,
+    };
+    (1..=days).contains(&day) && hour < 24 && minute < 60 && second < 60
 }

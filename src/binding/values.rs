@@ -2,6 +2,7 @@
 
 use napi::bindgen_prelude::{FnArgs, FromNapiValue, Function, JsObjectValue, JsValue, Object, ToNapiValue, Unknown};
 use napi::{Env, Result, ValueType, check_status, sys};
+use smallvec::SmallVec;
 
 /// Reads a value as `T`. The caller has looked at its type.
 pub fn read<T: FromNapiValue>(value: &Unknown<'_>) -> Result<T> {
@@ -67,6 +68,39 @@ where
     method.apply(object, args)
 }
 
+/// Calls a function. What it throws is the error, and no exception is left pending.
+pub fn apply<'env>(
+    env: &'env Env,
+    function: &Unknown<'_>,
+    receiver: &Unknown<'_>,
+    arguments: &[Unknown<'_>],
+) -> Result<Unknown<'env>> {
+    let raw: SmallVec<[sys::napi_value; 8]> = arguments.iter().map(JsValue::raw).collect();
+    let mut returned = std::ptr::null_mut();
+    // SAFETY: all values are live handles of the current scope, and the list outlives the call.
+    let status = unsafe {
+        sys::napi_call_function(env.raw(), receiver.raw(), function.raw(), raw.len(), raw.as_ptr(), &mut returned)
+    };
+    if let Some(thrown) = take_exception(env) {
+        return Err(match kind(&thrown) {
+            "object" | "function" => napi::Error::from(thrown),
+            // Of anything else there is no reference to keep.
+            _ => napi::Error::from_reason(text(&thrown)),
+        });
+    }
+    check_status!(status)?;
+    // SAFETY: after a call that succeeded this is a live handle of the current scope.
+    unsafe { Unknown::from_napi_value(env.raw(), returned) }
+}
+
+pub fn undefined(env: &Env) -> Result<Unknown<'_>> {
+    write(env, ())
+}
+
+pub fn is_true(value: &Unknown<'_>) -> bool {
+    kind(value) == "boolean" && read(value).unwrap_or(false)
+}
+
 /// Milliseconds of a `Date`; `NaN` for an invalid one, `None` for anything else.
 pub fn date_millis(value: &Unknown<'_>) -> Option<f64> {
     if !value.is_date().unwrap_or(false) {
@@ -90,27 +124,48 @@ pub fn from_json<'env>(env: &'env Env, text: &str) -> Result<Unknown<'env>> {
     call_method(&json, "parse", FnArgs::from((text,)))
 }
 
-/// `Object.assign({}, ...sources)`: a shallow copy, member order kept.
-pub fn merged<'env>(env: &'env Env, first: &Object<'env>, second: &Object<'env>) -> Result<Object<'env>> {
-    let constructor: Function<'env, Unknown<'env>, Unknown<'env>> = env.get_global()?.get_named_property("Object")?;
-    let constructor: Object<'env> = read(&constructor.to_unknown())?;
-    let target = Object::new(env)?;
-    let copy = call_method(&constructor, "assign", FnArgs::from((target, *first, *second)))?;
-    read(&copy)
+/// A value as text, empty where it has none.
+pub fn text(value: &Unknown<'_>) -> String {
+    let text = value.coerce_to_string().and_then(|text| text.into_utf8()).and_then(|text| text.into_owned());
+    text.unwrap_or_default()
 }
 
 /// Drops the exception that a failed call has left behind, for calls made on nobody's behalf: it would end the
 /// process as an uncaught one, and spoil every call before that.
 pub fn clear_exception(env: &Env) {
+    take_exception(env);
+}
+
+/// Looks for another error than the exception that is pending; without one that is thrown on.
+pub fn instead_of_exception(
+    env: &Env,
+    failure: napi::Error,
+    find: impl FnOnce() -> Option<napi::Error>,
+) -> napi::Error {
+    let Some(thrown) = take_exception(env) else { return find().unwrap_or(failure) };
+    find().unwrap_or_else(|| {
+        clear_exception(env);
+        // SAFETY: the value is a live handle of the current scope, and no exception is pending.
+        unsafe { sys::napi_throw(env.raw(), thrown.raw()) };
+        failure
+    })
+}
+
+/// The exception that a failed call has left behind; after that none is pending.
+fn take_exception(env: &Env) -> Option<Unknown<'_>> {
     let mut is_pending = false;
     let mut exception = std::ptr::null_mut();
     // SAFETY: `env` is that of the current call, the pointers are to locals, and both functions may be called while
     // an exception is pending.
     unsafe {
-        if sys::napi_is_exception_pending(env.raw(), &mut is_pending) == sys::Status::napi_ok && is_pending {
-            // It fails only while the environment ends, and then nothing is pending any more.
-            let _ = sys::napi_get_and_clear_last_exception(env.raw(), &mut exception);
+        if sys::napi_is_exception_pending(env.raw(), &mut is_pending) != sys::Status::napi_ok || !is_pending {
+            return None;
         }
+        // It fails only while the environment ends, and then nothing is pending any more.
+        if sys::napi_get_and_clear_last_exception(env.raw(), &mut exception) != sys::Status::napi_ok {
+            return None;
+        }
+        Unknown::from_napi_value(env.raw(), exception).ok()
     }
 }
 
@@ -148,6 +203,11 @@ impl Reference {
         }
         // SAFETY: a value that is not null is a live handle of the current scope.
         unsafe { Unknown::from_napi_value(env.raw(), value) }.ok()
+    }
+
+    /// The value of a strong reference.
+    pub fn live<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
+        self.get(env).ok_or_else(|| napi::Error::from_reason("a value is gone that is still needed"))
     }
 
     /// The value as an object.

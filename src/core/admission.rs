@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,20 +17,21 @@ use crate::core::authenticator::Identity;
 use crate::core::connection::{Connection, Member, State};
 use crate::core::connection_manager::{self, ConnectionRef, Reservation};
 use crate::core::dialogue::HookUnderWay;
-use crate::core::host::{Event, EventKind, HookFault};
+use crate::core::host::{Event, EventKind, HookArgument, HookCall, HookFault};
 use crate::core::json::SharedJson;
+use crate::core::log_throttle::Line;
 use crate::core::message_handler::{Outcome, RequestError, encode};
 use crate::core::outgoing;
 use crate::core::shard::Shard;
 use crate::core::subscription_manager::Topics;
 use crate::core::visitor::{Visitor, connection_key};
 use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::{Hook, Refusal, Traffic};
+use crate::monitoring::tally::{Refusal, Traffic};
 use crate::transport::deflate::Negotiated;
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
-use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, HookKind};
 
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -142,7 +144,9 @@ impl Shard {
                 self.flush_staged();
             }
             Err(rejection) => {
-                debug!(reason = rejection.reason(), "a handshake was refused");
+                if self.shared.refusal_log.admits(Line::Refused, Instant::now()) {
+                    debug!(reason = rejection.reason(), "a handshake was refused");
+                }
                 self.counters.tally.rejections.add(Refusal::from(&rejection), 1);
                 match applicant.visiting(self) {
                     Ok(visitor) => self.respond(&visitor, rejection.response()).await,
@@ -178,7 +182,9 @@ impl Shard {
                 Outcome::Authenticated { user: identity.user.as_str(), expires }
             }
             Err(fault) => {
-                debug!(connection = connection.number.0, ?fault, "authentication failed");
+                if self.shared.refusal_log.admits(Line::Unauthorized, Instant::now()) {
+                    debug!(connection = connection.number.0, ?fault, "authentication failed");
+                }
                 Outcome::Failed(RequestError::AuthenticationFailed)
             }
         };
@@ -268,7 +274,9 @@ impl Shard {
                     });
                 }
                 Err(AuthFault::Refused(why)) => {
-                    info!(why, "a handshake was not authorised");
+                    if self.shared.refusal_log.admits(Line::Unauthorized, Instant::now()) {
+                        info!(why, "a handshake was not authorised");
+                    }
                     return Err(Rejection::Unauthorized);
                 }
             },
@@ -312,21 +320,27 @@ impl Shard {
         if !self.shared.options.has_lookup || self.shared.was_found(&identity.user) {
             return Ok(());
         }
-        let ask = |answer| self.shared.host.lookup_user(&identity.user, &identity.claims, answer);
-        match self.ask(Hook::LookupUser, ask).await {
-            Ok(true) => {
+        let user: Arc<str> = (&identity.user).into();
+        let claims = serde_json::to_string(&identity.claims).unwrap_or_else(|_| "{}".to_owned());
+        let arguments = [HookArgument::Text(user.clone()), HookArgument::Json(claims.into())];
+        match self.call_hook(&HookCall::new(HookKind::LookupUser, user, arguments)).await {
+            Ok(answer) if answer.is_true() => {
                 self.shared.remember_found(&identity.user);
                 Ok(())
             }
-            Ok(false) => Err(AuthFault::Refused("unknown user")),
+            Ok(_) => Err(AuthFault::Refused("unknown user")),
             Err(_) if self.is_draining() => Err(AuthFault::Draining),
             Err(HookFault::CircuitOpen { retry_after }) => Err(AuthFault::Unavailable { retry_after }),
             Err(HookFault::Failed(message)) => {
-                tracing::warn!(message, "lookupUser failed");
+                if self.shared.refusal_log.admits(Line::HookFailed, Instant::now()) {
+                    tracing::warn!(reason = message, "lookupUser failed");
+                }
                 Err(AuthFault::Refused("look-up failed"))
             }
             Err(HookFault::TimedOut) => {
-                tracing::warn!("lookupUser did not answer in time");
+                if self.shared.refusal_log.admits(Line::HookFailed, Instant::now()) {
+                    tracing::warn!("lookupUser did not answer in time");
+                }
                 Err(AuthFault::Refused("look-up timed out"))
             }
         }

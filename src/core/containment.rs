@@ -1,6 +1,6 @@
 //! Where panics stop. One ends what was being done (a call of the host, a command, a publish), never a shard's thread.
 //!
-//! Used on shards' threads and by publishers. A connection's own boundary is in `turn`.
+//! Used on shards' threads, by publishers and by the binding. A connection's own boundary is in `turn`.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tracing::error;
 
-use crate::core::host::{Answer, Event, EventKind, Host};
+use crate::core::fault_injection;
+use crate::core::host::{Answer, Event, EventKind, HookCall, Host};
 use crate::memory::sources::Usage;
-use crate::types::UserId;
 
 /// Panics caught, in all services of the process.
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -29,8 +28,11 @@ pub(super) fn panics() -> u64 {
 }
 
 /// What `action` returns, or `None` if it panicked. It must leave whole whatever it shares with others.
-pub(super) fn contain<T>(doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
-    let result = catch_unwind(AssertUnwindSafe(action));
+pub(crate) fn contain<T>(doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        fault_injection::trip(doing);
+        action()
+    }));
     if result.is_err() {
         note_panic();
         error!(doing, "carried on after a panic");
@@ -60,16 +62,8 @@ impl Host for ContainedHost {
         contain("check_health", || self.0.check_health());
     }
 
-    fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>) {
-        contain("lookup_user", || self.0.lookup_user(user, claims, answer));
-    }
-
-    fn load_preferences(&self, user: &UserId, answer: Answer<Value>) {
-        contain("load_preferences", || self.0.load_preferences(user, answer));
-    }
-
-    fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>) {
-        contain("save_preferences", || self.0.save_preferences(user, preferences, answer));
+    fn call_hook(&self, call: HookCall, answer: Answer) {
+        contain("call_hook", || self.0.call_hook(call, answer));
     }
 
     fn measure_heap(&self, answer: oneshot::Sender<Usage>) {

@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::core::connection::{Connection, State};
 use crate::core::containment::contained;
 use crate::core::heartbeat::Liveness;
-use crate::core::host::{Event, EventKind};
+use crate::core::host::{Event, EventKind, HookAnswer, HookArgument, HookCall};
 use crate::core::json::{RawJson, SharedJson};
 use crate::core::message_handler::{
     Command, Outcome, Reply, RequestError, Verdicts, bill_id, bill_number, decode, encode,
@@ -22,10 +22,9 @@ use crate::core::shard::Shard;
 use crate::core::subscription_manager::Transition;
 use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::Hook;
 use crate::transport::assembler::Message;
 use crate::transport::prepared::Prepared;
-use crate::types::{BillId, ConnectionKey, ConnectionNumber, Priority};
+use crate::types::{BillId, ConnectionKey, ConnectionNumber, HookKind, Priority};
 
 /// How soon a connection is looked at again whose token is still being checked at the end of its time.
 const AUTH_CHECKED_AGAIN: Duration = Duration::from_millis(250);
@@ -207,8 +206,9 @@ impl Shard {
     fn load_preferences(self: &Rc<Self>, connection: &Rc<Connection>, message_id: Option<SharedJson>) {
         let Some(user) = connection.user() else { return };
         self.when_settled(connection, async move |shard: Rc<Self>| {
-            let loaded = shard.ask(Hook::LoadPreferences, |answer| shard.shared.host.load_preferences(&user, answer));
-            let preferences = loaded.await.map(|preferences| preferences.to_string());
+            let user: Arc<str> = (&user).into();
+            let call = HookCall::new(HookKind::LoadPreferences, user.clone(), [HookArgument::Text(user)]);
+            let preferences = shard.call_hook(&call).await.map(HookAnswer::into_json);
             let outcome = match &preferences {
                 Ok(preferences) => Outcome::PreferencesLoaded { preferences },
                 Err(fault) => {
@@ -228,10 +228,11 @@ impl Shard {
     ) {
         let Some(user) = connection.user() else { return };
         self.when_settled(connection, async move |shard: Rc<Self>| {
-            let tree = serde_json::from_str(preferences.text()).unwrap_or_default();
-            let save = |answer| shard.shared.host.save_preferences(&user, &tree, answer);
-            let outcome = match shard.ask(Hook::SavePreferences, save).await {
-                Ok(()) => Outcome::PreferencesSaved { preferences: preferences.get() },
+            let user: Arc<str> = (&user).into();
+            let arguments = [HookArgument::Text(user.clone()), HookArgument::Json(preferences.text().clone())];
+            let call = HookCall::new(HookKind::SavePreferences, user, arguments);
+            let outcome = match shard.call_hook(&call).await {
+                Ok(_) => Outcome::PreferencesSaved { preferences: preferences.get() },
                 Err(fault) => {
                     debug!(?fault, "preferences were not saved");
                     Outcome::Failed(RequestError::PreferencesNotSaved)

@@ -1,7 +1,8 @@
-//! The application's hooks, called with patience but not for ever: time limit, retries, circuit breaker.
+//! The one way to call a function of the application: with a deadline, retries and a circuit breaker.
 //!
-//! [`Hooks`] is shared by the shards of a run; each breaker's lock is taken twice per call and held for nothing else.
-//! Calls are made on shards' threads.
+//! The kinds of hooks and their properties are in [`HookKind`]; a caller makes a [`HookCall`] and reads the [`HookAnswer`].
+//! [`Hooks`] is shared by the shards of a run; each breaker's lock is taken twice per call and held for nothing else. Calls are made
+//! on shards' threads.
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
@@ -11,34 +12,42 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::core::circuit_breaker::{Circuit, CircuitBreaker, Outcome, Permit};
-use crate::core::host::{Answer, HookFault};
+use crate::core::circuit_breaker::{Circuit, CircuitBreaker, Outcome, Permit, Subject};
+use crate::core::host::{HookAnswer, HookCall, HookFault};
 use crate::core::shard::Shard;
-use crate::monitoring::tally::{Hook, HookOutcome};
+use crate::monitoring::tally::HookOutcome;
+use crate::types::HookKind;
 
 /// Milliseconds before each further try of a call that failed, chosen at random within the range.
 const RETRY_AFTER: [RangeInclusive<u64>; 2] = [50..=150, 100..=300];
 
 #[derive(Debug)]
 pub struct Hooks {
-    breakers: [Mutex<CircuitBreaker>; Hook::COUNT],
+    breakers: [Mutex<CircuitBreaker>; HookKind::COUNT],
+    /// Whether failures open circuits at all.
+    has_breakers: bool,
+    hasher: RandomState,
     began: Instant,
 }
 
 impl Hooks {
-    pub fn new(now: Instant) -> Self {
-        Self { breakers: Default::default(), began: now }
+    pub fn new(now: Instant, has_breakers: bool) -> Self {
+        Self { breakers: Default::default(), has_breakers, hasher: RandomState::new(), began: now }
     }
 
-    pub fn circuit(&self, hook: Hook) -> Circuit {
+    pub fn circuit(&self, hook: HookKind) -> Circuit {
         self.breaker(hook).circuit()
     }
 
-    fn admit(&self, hook: Hook) -> Result<Permit, Duration> {
-        self.breaker(hook).admit(self.began.elapsed())
+    /// Leave to call, or how long to wait. Without a breaker there is nothing to give back.
+    fn admit(&self, hook: HookKind, subject: Subject) -> Result<Option<Permit>, Duration> {
+        if !self.has_breakers {
+            return Ok(None);
+        }
+        self.breaker(hook).admit(subject, self.began.elapsed()).map(Some)
     }
 
-    fn settle(&self, hook: Hook, permit: Permit, outcome: Outcome) {
+    fn settle(&self, hook: HookKind, permit: Permit, outcome: Outcome) {
         let changed = self.breaker(hook).settle(permit, outcome, self.began.elapsed());
         match changed {
             Some(Circuit::Open) => {
@@ -49,47 +58,38 @@ impl Hooks {
         }
     }
 
-    fn breaker(&self, hook: Hook) -> MutexGuard<'_, CircuitBreaker> {
-        // The breaker's methods do not panic; what a thread that died left is whole.
-        let [lookup, load, save] = &self.breakers;
-        let breaker = match hook {
-            Hook::LookupUser => lookup,
-            Hook::LoadPreferences => load,
-            Hook::SavePreferences => save,
-        };
-        breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn subject(&self, call: &HookCall) -> Subject {
+        Subject(self.hasher.hash_one(&call.subject))
     }
-}
 
-impl Hook {
-    /// Whether calling it again after a failure can do no harm.
-    fn may_be_repeated(self) -> bool {
-        match self {
-            Self::LookupUser | Self::LoadPreferences => true,
-            Self::SavePreferences => false,
-        }
+    fn breaker(&self, hook: HookKind) -> MutexGuard<'_, CircuitBreaker> {
+        // The breaker's methods do not panic; what a thread that died left is whole.
+        self.breakers[hook as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shard {
-    /// A hook's answer, within the time it has, retries included. Ends early when the shard drains.
-    pub(super) async fn ask<T>(&self, hook: Hook, call: impl Fn(Answer<T>)) -> Result<T, HookFault> {
-        let permit = match self.shared.hooks.admit(hook) {
+    /// A hook's answer within its deadline, retries included. Ends early when the shard drains.
+    pub(super) async fn call_hook(&self, call: &HookCall) -> Result<HookAnswer, HookFault> {
+        let hook = call.kind;
+        let subject = self.shared.hooks.subject(call);
+        let permit = match self.shared.hooks.admit(hook, subject) {
             Ok(permit) => permit,
             Err(retry_after) => {
                 self.counters.tally.hooks.add((hook, HookOutcome::Refused), 1);
                 return Err(HookFault::CircuitOpen { retry_after });
             }
         };
+        let is_probe = permit.is_some_and(|permit| permit.is_probe);
         let deadline = Instant::now() + self.shared.options.lookup_timeout;
         let mut delays = RETRY_AFTER.into_iter();
         let answer = loop {
             let (answer, settled) = oneshot::channel();
-            call(answer);
+            self.shared.host.call_hook(call.clone(), answer);
             let result = self.hook_answer(settled, deadline).await;
             let delay = match &result {
-                // A probe is for asking whether it works again, not for insisting.
-                Err(HookFault::Failed(_)) if hook.may_be_repeated() && !permit.is_probe => delays.next(),
+                // A probe asks whether the hook works again; it is not repeated.
+                Err(HookFault::Failed(_)) if hook.may_be_repeated() && !is_probe => delays.next(),
                 _ => None,
             };
             let Some(pause) = delay.map(jitter).filter(|pause| Instant::now() + *pause < deadline) else {
@@ -101,24 +101,26 @@ impl Shard {
             }
         };
         if answer.is_err() && self.is_draining() {
-            // Nobody waited for it: that says nothing about the hook.
+            // The call was given up: that says nothing about the hook.
             return answer;
         }
         let (outcome, counted) = match &answer {
             Ok(_) => (Outcome::Answered, HookOutcome::Answered),
-            Err(HookFault::TimedOut) => (Outcome::Failed, HookOutcome::TimedOut),
-            Err(_) => (Outcome::Failed, HookOutcome::Failed),
+            Err(HookFault::Failed(_)) => (Outcome::Rejected(subject), HookOutcome::Failed),
+            Err(HookFault::TimedOut | HookFault::CircuitOpen { .. }) => (Outcome::TimedOut, HookOutcome::TimedOut),
         };
         self.counters.tally.hooks.add((hook, counted), 1);
-        self.shared.hooks.settle(hook, permit, outcome);
+        if let Some(permit) = permit {
+            self.shared.hooks.settle(hook, permit, outcome);
+        }
         answer
     }
 
-    async fn hook_answer<T>(
+    async fn hook_answer(
         &self,
-        answer: oneshot::Receiver<Result<T, HookFault>>,
+        answer: oneshot::Receiver<Result<HookAnswer, HookFault>>,
         deadline: Instant,
-    ) -> Result<T, HookFault> {
+    ) -> Result<HookAnswer, HookFault> {
         if self.is_draining() {
             return Err(HookFault::TimedOut);
         }

@@ -2,16 +2,17 @@
 //!
 //! Implemented by the binding for Node.js and by the Rust tests. Called on the service's threads; must not block.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::error::{CloseReason, Error};
 use crate::memory::leak_detector_handler::Leak;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::memory::sources::Usage;
-use crate::types::{BillId, ConnectionId, UserId};
+use crate::types::{BillId, ConnectionId, HookKind};
 
 /// What the service tells. Built only for kinds somebody listens to, errors excepted.
 #[derive(Debug)]
@@ -95,7 +96,33 @@ pub enum HookFault {
     CircuitOpen { retry_after: Duration },
 }
 
-pub type Answer<T> = oneshot::Sender<Result<T, HookFault>>;
+/// One call of a hook. Cheap to clone: a retry makes the same call again.
+#[derive(Clone)]
+pub struct HookCall {
+    pub kind: HookKind,
+    /// Whom or what the call is about: a failure about one subject says nothing about others.
+    pub subject: Arc<str>,
+    pub arguments: SmallVec<[HookArgument; 2]>,
+}
+
+#[derive(Clone)]
+pub enum HookArgument {
+    /// A string.
+    Text(Arc<str>),
+    /// A value, as JSON.
+    Json(Arc<str>),
+}
+
+/// In the form that [`HookKind::answer`] names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookAnswer {
+    Truth(bool),
+    /// `null` where the application's value has no JSON form.
+    Json(String),
+    Nothing,
+}
+
+pub type Answer = oneshot::Sender<Result<HookAnswer, HookFault>>;
 
 /// Every method is called on a thread of the service, returns at once, and may be called at any time until the
 /// last shard has been joined. An [`Answer`] that is dropped counts as [`HookFault::TimedOut`].
@@ -105,9 +132,8 @@ pub trait Host: Send + Sync + 'static {
     /// It is time to look at the service's health, which only the host can judge as a whole. Called each health check
     /// interval while the service runs.
     fn check_health(&self) {}
-    fn lookup_user(&self, user: &UserId, claims: &Map<String, Value>, answer: Answer<bool>);
-    fn load_preferences(&self, user: &UserId, answer: Answer<Value>);
-    fn save_preferences(&self, user: &UserId, preferences: &Map<String, Value>, answer: Answer<()>);
+    /// Calls one of the application's functions. Only kinds that the options name are called.
+    fn call_hook(&self, call: HookCall, answer: Answer);
 
     /// How the application's heap is used, of what it may grow to. A dropped answer: nobody knows.
     fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
@@ -165,6 +191,27 @@ impl Ending {
             Self::ByPeer { reason, .. } => reason,
             Self::ByUs(reason) => reason.text(),
             Self::Lost | Self::Unresponsive | Self::GraceExceeded => "",
+        }
+    }
+}
+
+impl HookCall {
+    pub fn new(kind: HookKind, subject: Arc<str>, arguments: impl IntoIterator<Item = HookArgument>) -> Self {
+        Self { kind, subject, arguments: arguments.into_iter().collect() }
+    }
+}
+
+impl HookAnswer {
+    /// Only `true` is: an answer of another form is not.
+    pub fn is_true(&self) -> bool {
+        *self == Self::Truth(true)
+    }
+
+    /// As JSON; an answer of another form is `null`.
+    pub fn into_json(self) -> String {
+        match self {
+            Self::Json(json) => json,
+            Self::Truth(_) | Self::Nothing => "null".to_owned(),
         }
     }
 }

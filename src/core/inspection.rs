@@ -143,6 +143,9 @@ impl Shard {
         self.post.sign_of_life(now);
         if self.id.0 == 0 {
             self.shared.statistics.remember_second();
+            for (line, count) in self.shared.refusal_log.take_held_back() {
+                tracing::warn!(count, of = line.label(), "log lines were held back");
+            }
             if now >= self.next_health_check.get() {
                 self.next_health_check.set(now + self.shared.options.base.health_check_interval);
                 self.shared.host.check_health();

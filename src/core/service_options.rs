@@ -53,6 +53,8 @@ pub struct ServiceOptions {
     /// Whether the host answers `lookup_user`; without it every valid token is let in.
     pub has_lookup: bool,
     pub lookup_timeout: Duration,
+    /// Whether a hook that keeps failing is left alone for a while.
+    pub circuit_breaker: bool,
     /// How long a user who was found need not be looked up again; zero: always.
     pub lookup_cache_ttl: Duration,
     /// How many messages a connection may send; `None`: any number.
@@ -83,6 +85,7 @@ impl Default for ServiceOptions {
             max_subscriptions: 1000,
             has_lookup: false,
             lookup_timeout: Duration::from_secs(5),
+            circuit_breaker: true,
             lookup_cache_ttl: Duration::ZERO,
             message_rate: None,
             auth_timeout: None,

@@ -28,6 +28,7 @@ use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
 use crate::core::containment::{contain, contained};
+use crate::core::fault_injection;
 use crate::core::ingress::{Backlog, READ_BUFFER_BYTES};
 use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
@@ -264,6 +265,7 @@ impl Shard {
             };
             #[cfg(test)]
             assert!(!self.is_to_break.get(), "as the test wants it");
+            fault_injection::trip("a shard");
             // Every turn does some of everything, so that a flood of one kind does not starve the others.
             self.take_commands(inbox, operations);
             self.take_operations(operations);

@@ -12,6 +12,7 @@ use crate::core::authenticator::TokenVerifier;
 use crate::core::connection_manager::ConnectionManager;
 use crate::core::hooks::Hooks;
 use crate::core::host::Host;
+use crate::core::log_throttle::LogThrottle;
 use crate::core::service_options::ServiceOptions;
 use crate::core::subscription_manager::RoutingTable;
 use crate::memory::progressive_degradation::SharedLevel;
@@ -32,6 +33,8 @@ pub struct Shared {
     /// How far memory pressure has degraded the run.
     pub level: SharedLevel,
     pub hooks: Hooks,
+    /// Keeps refused handshakes from filling the log.
+    pub refusal_log: LogThrottle,
     /// Where the run's log lines go; set as the default of every shard's thread.
     pub dispatch: Dispatch,
     verifier: RwLock<Arc<TokenVerifier>>,
@@ -51,14 +54,15 @@ impl Shared {
     ) -> Self {
         let now = Instant::now();
         Self {
-            options,
             runtime,
             host,
             users: Arc::new(ConnectionManager::new(now)),
             routing: RoutingTable::default(),
             statistics,
             level: SharedLevel::default(),
-            hooks: Hooks::new(now),
+            hooks: Hooks::new(now, options.circuit_breaker),
+            refusal_log: LogThrottle::default(),
+            options,
             dispatch,
             verifier: RwLock::new(verifier),
             found: Mutex::new(LruCache::new(FOUND_USERS)),

@@ -8,7 +8,8 @@ use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, Me
 
 use crate::monitoring::histogram::Distribution;
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector};
-use crate::monitoring::tally::{Close, DropReason, Hook, HookOutcome, Label, Refusal, Traffic};
+use crate::monitoring::tally::{Close, DropReason, HookOutcome, Label, Refusal, Traffic};
+use crate::types::HookKind;
 
 /// Seconds; from a tenth of a millisecond, since a turn of a shard is shorter than that when all is well.
 const BOUNDS: [f64; 15] =
@@ -22,7 +23,7 @@ pub struct Readings<'a> {
     pub subscriptions: usize,
     pub shards: Vec<ShardReading>,
     /// 0 closed, 1 half-open, 2 open.
-    pub circuits: Vec<(Hook, u8)>,
+    pub circuits: Vec<(HookKind, u8)>,
     pub panics: u64,
     /// The longest that anything had to wait for Node's thread within the last minute.
     pub event_loop_delay: Option<Duration>,
@@ -206,7 +207,7 @@ fn memory(page: &mut Page, memory: &MemoryReading) {
 }
 
 fn application(page: &mut Page, readings: &Readings<'_>) {
-    let calls = <(Hook, HookOutcome)>::ALL.iter().map(|(hook, outcome)| {
+    let calls = <(HookKind, HookOutcome)>::ALL.iter().map(|(hook, outcome)| {
         let count = readings.collector.tally(|tally| tally.hooks.get((*hook, *outcome)));
         counter(&[("hook", hook.label()), ("outcome", outcome.label())], count)
     });
@@ -336,7 +337,7 @@ mod tests {
                 pending_bytes: 8,
                 silence: Duration::from_millis(250),
             }],
-            circuits: vec![(Hook::LookupUser, 2)],
+            circuits: vec![(HookKind::LookupUser, 2)],
             panics: 0,
             event_loop_delay: None,
             memory: MemoryReading {

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::CloseReason;
+use crate::types::HookKind;
 
 /// A bounded set of things to count.
 pub trait Label: Copy + 'static {
@@ -47,7 +48,7 @@ impl<L: Label> Counters<L> {
 pub struct Tally {
     pub closes: Counters<Close>,
     pub drops: Counters<DropReason>,
-    pub hooks: Counters<(Hook, HookOutcome)>,
+    pub hooks: Counters<(HookKind, HookOutcome)>,
     pub rejections: Counters<Refusal>,
     pub traffic: Counters<Traffic>,
 }
@@ -75,15 +76,6 @@ macro_rules! labels {
             }
         }
     };
-}
-
-labels! {
-    /// A function of the application.
-    Hook {
-        LookupUser => "lookupUser",
-        LoadPreferences => "preferences.load",
-        SavePreferences => "preferences.save",
-    }
 }
 
 labels! {
@@ -179,12 +171,12 @@ labels! {
     }
 }
 
-impl Label for (Hook, HookOutcome) {
+impl Label for (HookKind, HookOutcome) {
     const ALL: &'static [Self] = &{
-        let mut all = [(Hook::LookupUser, HookOutcome::Answered); Hook::COUNT * HookOutcome::COUNT];
+        let mut all = [(HookKind::LookupUser, HookOutcome::Answered); HookKind::COUNT * HookOutcome::COUNT];
         let mut index = 0;
         while index < all.len() {
-            all[index] = (Hook::ALL[index / HookOutcome::COUNT], HookOutcome::ALL[index % HookOutcome::COUNT]);
+            all[index] = (HookKind::ALL[index / HookOutcome::COUNT], HookOutcome::ALL[index % HookOutcome::COUNT]);
             index += 1;
         }
         all
@@ -229,12 +221,12 @@ mod tests {
 
     #[test]
     fn every_pair_of_hook_and_outcome_has_a_counter_of_its_own() {
-        let counters = Counters::<(Hook, HookOutcome)>::default();
-        for (index, label) in <(Hook, HookOutcome)>::ALL.iter().enumerate() {
+        let counters = Counters::<(HookKind, HookOutcome)>::default();
+        for (index, label) in <(HookKind, HookOutcome)>::ALL.iter().enumerate() {
             assert_eq!(label.index(), index);
             counters.add(*label, index as u64 + 1);
         }
-        assert_eq!(counters.get((Hook::SavePreferences, HookOutcome::Retried)), 15);
+        assert_eq!(counters.get((HookKind::SavePreferences, HookOutcome::Retried)), 15);
         assert_eq!(counters.sum(), 15 * 16 / 2);
     }
 }

@@ -3,15 +3,24 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use carillon::core::host::{Answer, Event, EventKind, HookFault, Host};
-use carillon::types::UserId;
-use serde_json::{Map, Value};
+use carillon::core::host::{Answer, Event, EventKind, HookAnswer, HookCall, HookFault, Host};
+use carillon::types::{HookKind, UserId};
 use tokio::sync::Notify;
 
 use super::patiently;
 
-type Lookup = dyn Fn(&UserId, Answer<bool>) + Send + Sync;
+type Lookup = dyn Fn(&UserId, LookupAnswer) + Send + Sync;
 type Listener = dyn Fn(&Event) + Send + Sync;
+
+/// Tells whether a user exists.
+pub struct LookupAnswer(Answer);
+
+impl LookupAnswer {
+    /// An error if the service does not wait for it any more.
+    pub fn send(self, found: Result<bool, HookFault>) -> Result<(), ()> {
+        self.0.send(found.map(HookAnswer::Truth)).map_err(|_| ())
+    }
+}
 
 #[derive(Default)]
 pub struct TestHost {
@@ -22,7 +31,7 @@ pub struct TestHost {
     is_deaf: bool,
     fails_to_load: bool,
     /// Who waits for preferences, if nobody is answered.
-    unanswered: Option<Mutex<Vec<Answer<Value>>>>,
+    unanswered: Option<Mutex<Vec<Answer>>>,
 }
 
 impl TestHost {
@@ -40,7 +49,7 @@ impl TestHost {
         Self { is_deaf: true, ..Self::default() }
     }
 
-    pub fn looking_up(lookup: impl Fn(&UserId, Answer<bool>) + Send + Sync + 'static) -> Self {
+    pub fn looking_up(lookup: impl Fn(&UserId, LookupAnswer) + Send + Sync + 'static) -> Self {
         Self { lookup: Some(Box::new(lookup)), ..Self::default() }
     }
 
@@ -65,7 +74,7 @@ impl TestHost {
         let waiting = waiting.unwrap_or_default();
         let count = waiting.len();
         for answer in waiting {
-            let _ = answer.send(Ok(Value::Null));
+            let _ = answer.send(Ok(HookAnswer::Json("null".into())));
         }
         count
     }
@@ -121,26 +130,20 @@ impl Host for TestHost {
         self.told.notify_one();
     }
 
-    fn lookup_user(&self, user: &UserId, _: &Map<String, Value>, answer: Answer<bool>) {
-        match &self.lookup {
-            Some(lookup) => lookup(user, answer),
-            None => {
-                let _ = answer.send(Ok(true));
+    fn call_hook(&self, call: HookCall, answer: Answer) {
+        match (call.kind, &self.lookup, &self.unanswered) {
+            (HookKind::LookupUser, Some(lookup), _) => {
+                return lookup(&UserId::new(&call.subject), LookupAnswer(answer));
             }
+            (HookKind::LoadPreferences, _, Some(waiting)) => return waiting.lock().unwrap().push(answer),
+            _ => {}
         }
-    }
-
-    fn load_preferences(&self, _: &UserId, answer: Answer<Value>) {
-        match &self.unanswered {
-            Some(waiting) => waiting.lock().unwrap().push(answer),
-            None => {
-                let failed = self.fails_to_load.then(|| HookFault::Failed("as the test wants it".into()));
-                let _ = answer.send(failed.map_or(Ok(Value::Null), Err));
-            }
-        }
-    }
-
-    fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, answer: Answer<()>) {
-        let _ = answer.send(Ok(()));
+        let reply = match call.kind {
+            HookKind::LookupUser => Ok(HookAnswer::Truth(true)),
+            HookKind::LoadPreferences if self.fails_to_load => Err(HookFault::Failed("as the test wants it".into())),
+            HookKind::LoadPreferences => Ok(HookAnswer::Json("null".into())),
+            HookKind::SavePreferences => Ok(HookAnswer::Nothing),
+        };
+        let _ = answer.send(reply);
     }
 }

@@ -11,8 +11,7 @@ use crate::monitoring::health_checker::Surroundings;
 use crate::monitoring::history::Second;
 use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::statistics_collector::Statistics;
-use crate::monitoring::tally::Hook;
-use crate::types::{BillId, UserId};
+use crate::types::{BillId, HookKind, UserId};
 
 /// Counts for `getStats()` that are not in the statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,10 +113,10 @@ impl WebSocketService {
     }
 
     /// The state of each hook's circuit breaker; closed while nothing runs.
-    pub fn circuits(&self) -> [(Hook, Circuit); Hook::COUNT] {
+    pub fn circuits(&self) -> [(HookKind, Circuit); HookKind::COUNT] {
         let run = self.run();
         let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.shared.hooks.circuit(hook));
-        [Hook::LookupUser, Hook::LoadPreferences, Hook::SavePreferences].map(|hook| (hook, circuit(hook)))
+        HookKind::ALL.map(|hook| (hook, circuit(hook)))
     }
 
     pub fn sizes(&self) -> Sizes {

@@ -4,20 +4,20 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tracing::Dispatch;
 
 use super::*;
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::Arrival;
 use crate::core::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
-use crate::core::host::{Answer, EventKind, Host};
+use crate::core::host::{Answer, EventKind, HookCall, Host};
 use crate::core::service_options::ServiceOptions;
 use crate::core::websocket_service::WebSocketService;
 use crate::transport::Source;
 use crate::transport::handshake::RequestHead;
 use crate::transport::listener;
-use crate::types::{BillId, UserId};
+use crate::types::BillId;
 
 #[path = "../../../../tests/support/signing.rs"]
 mod signing;
@@ -36,9 +36,7 @@ impl Host for Listener {
         let _ = self.0.lock().expect("no panic").send(event);
     }
     fn check_health(&self) {}
-    fn lookup_user(&self, _: &UserId, _: &Map<String, Value>, _: Answer<bool>) {}
-    fn load_preferences(&self, _: &UserId, _: Answer<Value>) {}
-    fn save_preferences(&self, _: &UserId, _: &Map<String, Value>, _: Answer<()>) {}
+    fn call_hook(&self, _: HookCall, _: Answer) {}
     fn measure_heap(&self, _: tokio::sync::oneshot::Sender<crate::memory::sources::Usage>) {}
     fn release_memory(&self) {}
 }

@@ -1,0 +1,386 @@
+//! The service as an emitter of events: listeners by event, with the semantics of Node's `EventEmitter`, and their methods.
+//!
+//! Differences, all deliberate: only the service emits; a listener that throws or rejects is logged and harms nobody, so that an
+//! `error` event without a listener never throws; a listener removed while an event is delivered is not called for it; a listener
+//! runs in the async context in which it was added; there is no limit of listeners. Belongs to Node's thread.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use napi::bindgen_prelude::{JsValue, Object, This, Unknown};
+use napi::{Env, Result};
+use napi_derive::napi;
+
+use crate::binding::error::invalid_argument;
+use crate::binding::glue::{Glue, Scope};
+use crate::binding::guard;
+use crate::binding::service::WebSocketService;
+use crate::binding::values::{self, Reference};
+use crate::core::host::EventKind;
+
+const KINDS: [(&str, EventKind); 9] = [
+    ("connection", EventKind::Connection),
+    ("degradation", EventKind::Degradation),
+    ("disconnection", EventKind::Disconnection),
+    ("error", EventKind::Error),
+    ("health", EventKind::Health),
+    ("memoryLeak", EventKind::MemoryLeak),
+    ("slowConsumer", EventKind::SlowConsumer),
+    ("stateChange", EventKind::StateChange),
+    ("subscription", EventKind::Subscription),
+];
+
+/// The listeners of one event, in the order of their calls. Replaced as a whole, so that a delivery keeps the list it began with.
+type List = Rc<[Rc<Listener>]>;
+
+struct Listener {
+    function: Reference,
+    scope: Scope,
+    is_once: bool,
+    is_removed: Cell<bool>,
+}
+
+/// Where a new listener is put.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Position {
+    First,
+    Last,
+}
+
+#[derive(Default)]
+pub struct Listeners {
+    lists: RefCell<HashMap<EventKind, List>>,
+    /// The service's object: what listeners are called on. Weak, the object holds this.
+    emitter: RefCell<Option<Rc<Reference>>>,
+}
+
+impl Listeners {
+    pub fn count(&self, kind: EventKind) -> usize {
+        self.lists.borrow().get(&kind).map_or(0, |list| list.len())
+    }
+
+    fn list(&self, kind: EventKind) -> Vec<Rc<Listener>> {
+        self.lists.borrow().get(&kind).map(|list| list.to_vec()).unwrap_or_default()
+    }
+
+    fn replace(&self, kind: EventKind, list: Vec<Rc<Listener>>) {
+        // What is dropped are references to JavaScript values, whose end calls nothing.
+        let before = self.lists.borrow_mut().insert(kind, list.into());
+        drop(before);
+    }
+
+    fn add(&self, kind: EventKind, listener: Listener, position: Position) {
+        let mut list = self.list(kind);
+        let index = if position == Position::First { 0 } else { list.len() };
+        list.insert(index, Rc::new(listener));
+        self.replace(kind, list);
+    }
+
+    /// Removes the newest listener with this function, if there is one.
+    fn remove(&self, env: &Env, kind: EventKind, function: &Unknown<'_>) -> Result<()> {
+        let mut list = self.list(kind);
+        for index in (0..list.len()).rev() {
+            if env.strict_equals(list[index].function.live(env)?, *function)? {
+                list.remove(index).is_removed.set(true);
+                self.replace(kind, list);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_all(&self, kind: EventKind) {
+        let list = self.lists.borrow_mut().remove(&kind);
+        for listener in list.iter().flat_map(|list| list.iter()) {
+            listener.is_removed.set(true);
+        }
+    }
+
+    /// Takes a `once` listener out before its call; `false` if it is not to be called any more.
+    fn may_call(&self, kind: EventKind, listener: &Rc<Listener>) -> bool {
+        if listener.is_removed.get() {
+            return false;
+        }
+        if listener.is_once {
+            listener.is_removed.set(true);
+            let list = self.list(kind).into_iter().filter(|other| !Rc::ptr_eq(other, listener)).collect();
+            self.replace(kind, list);
+        }
+        true
+    }
+
+    /// Calls every listener of the event. `report` logs what asynchronous ones reject with.
+    pub fn emit(&self, env: &Env, glue: &Glue, kind: EventKind, argument: Unknown<'_>, report: &Unknown<'_>) {
+        let Some(list) = self.lists.borrow().get(&kind).cloned() else { return };
+        let emitter = self.emitter.borrow().clone();
+        let emitter = emitter.and_then(|emitter| emitter.get(env));
+        for listener in list.iter() {
+            if !self.may_call(kind, listener) {
+                continue;
+            }
+            let called = listener.function.live(env).and_then(|function| {
+                let receiver = emitter.map_or_else(|| values::undefined(env), Ok)?;
+                let returned = listener.scope.call(env, &function, &receiver, &[argument])?;
+                glue.watch(env, &returned, report, name(kind))
+            });
+            if let Err(failure) = called {
+                values::clear_exception(env);
+                tracing::error!(event = name(kind), failure = failure.reason, "a listener threw");
+            }
+        }
+    }
+
+    fn set_emitter(&self, env: &Env, object: &Object<'_>) -> Result<()> {
+        if self.emitter.borrow().is_none() {
+            let reference = Rc::new(Reference::weak(env, &object.to_unknown())?);
+            *self.emitter.borrow_mut() = Some(reference);
+        }
+        Ok(())
+    }
+}
+
+/// What an event is called.
+fn name(kind: EventKind) -> &'static str {
+    KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| name)
+}
+
+fn read_event(env: Env, event: &Unknown<'_>) -> Result<EventKind> {
+    let name = values::as_string(event).unwrap_or_default();
+    KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind).ok_or_else(|| {
+        let known = KINDS.map(|(known, _)| known).join(", ");
+        invalid_argument(env, "event", &format!("one of {known}"), values::kind(event))
+    })
+}
+
+fn read_listener<'env>(env: Env, listener: &Unknown<'env>) -> Result<Unknown<'env>> {
+    match values::kind(listener) {
+        "function" => Ok(*listener),
+        kind => Err(invalid_argument(env, "listener", "a function", kind)),
+    }
+}
+
+impl WebSocketService {
+    fn add<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: &Unknown<'_>,
+        listener: &Unknown<'_>,
+        how: (Position, bool),
+    ) -> Result<Object<'env>> {
+        let kind = read_event(env, event)?;
+        let function = Reference::strong(&env, &read_listener(env, listener)?)?;
+        let (position, is_once) = how;
+        let courier = self.courier();
+        courier.listeners().set_emitter(&env, &this.object)?;
+        let scope = courier.glue().scope(&env);
+        let listener = Listener { function, scope, is_once, is_removed: Cell::new(false) };
+        courier.listeners().add(kind, listener, position);
+        courier.note_listeners(kind);
+        Ok(this.object)
+    }
+
+    fn remove<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: &Unknown<'_>,
+        listener: &Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        let kind = read_event(env, event)?;
+        self.courier().listeners().remove(&env, kind, &read_listener(env, listener)?)?;
+        self.courier().note_listeners(kind);
+        Ok(this.object)
+    }
+}
+
+#[napi]
+impl WebSocketService {
+    /// Adds a listener at the end. Any number per event; one that throws or rejects is logged and harms nobody. It runs in the async
+    /// context (`AsyncLocalStorage`) in which it was added, with the service as `this`.
+    /// @throws {TypeError} code `ERR_INVALID_ARGUMENT`: there is no such event, or the listener is no function
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn on<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "on", || self.add(env, this, &event, &listener, (Position::Last, false)))
+    }
+
+    /// The same as `on`.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn add_listener<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "addListener", || self.add(env, this, &event, &listener, (Position::Last, false)))
+    }
+
+    /// Adds a listener before the others.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn prepend_listener<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "prependListener", || self.add(env, this, &event, &listener, (Position::First, false)))
+    }
+
+    /// Adds a listener that is called once.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn once<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "once", || self.add(env, this, &event, &listener, (Position::Last, true)))
+    }
+
+    /// Adds a listener that is called once, before the others.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn prepend_once_listener<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "prependOnceListener", || self.add(env, this, &event, &listener, (Position::First, true)))
+    }
+
+    /// Removes a listener, the newest if it was added several times. It is not called any more, not even for an event that is being
+    /// delivered.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn off<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "off", || self.remove(env, this, &event, &listener))
+    }
+
+    /// The same as `off`.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, listener: ServiceEvents[E]",
+        ts_return_type = "this"
+    )]
+    pub fn remove_listener<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Unknown<'_>,
+        listener: Unknown<'_>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "removeListener", || self.remove(env, this, &event, &listener))
+    }
+
+    /// Removes all listeners of an event, or of all events.
+    #[napi(ts_args_type = "event?: keyof ServiceEvents", ts_return_type = "this")]
+    pub fn remove_all_listeners<'env>(
+        &self,
+        env: Env,
+        this: This<'env>,
+        event: Option<Unknown<'_>>,
+    ) -> Result<Object<'env>> {
+        guard::call(env, "removeAllListeners", || {
+            let kinds = match event.filter(|event| values::kind(event) != "undefined") {
+                Some(event) => vec![read_event(env, &event)?],
+                None => KINDS.iter().map(|(_, kind)| *kind).collect(),
+            };
+            for kind in kinds {
+                self.courier().listeners().remove_all(kind);
+                self.courier().note_listeners(kind);
+            }
+            Ok(this.object)
+        })
+    }
+
+    /// How many listeners an event has, or how often it has this one.
+    #[napi(ts_generic_types = "E extends keyof ServiceEvents", ts_args_type = "event: E, listener?: ServiceEvents[E]")]
+    pub fn listener_count(&self, env: Env, event: Unknown<'_>, listener: Option<Unknown<'_>>) -> Result<u32> {
+        guard::call(env, "listenerCount", || {
+            let list = self.courier().listeners().list(read_event(env, &event)?);
+            let Some(function) = listener.filter(|listener| !values::is_absent(listener)) else {
+                return Ok(list.len() as u32);
+            };
+            let mut count = 0;
+            for listener in list {
+                count += u32::from(env.strict_equals(listener.function.live(&env)?, function)?);
+            }
+            Ok(count)
+        })
+    }
+
+    /// The listeners of an event, in the order of their calls.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E",
+        ts_return_type = "Array<ServiceEvents[E]>"
+    )]
+    pub fn listeners<'env>(&self, env: &'env Env, event: Unknown<'_>) -> Result<Vec<Unknown<'env>>> {
+        guard::call(*env, "listeners", || {
+            let list = self.courier().listeners().list(read_event(*env, &event)?);
+            list.iter().map(|listener| listener.function.live(env)).collect()
+        })
+    }
+
+    /// The same as `listeners`: those added by `once` have no wrapper.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E",
+        ts_return_type = "Array<ServiceEvents[E]>"
+    )]
+    pub fn raw_listeners<'env>(&self, env: &'env Env, event: Unknown<'_>) -> Result<Vec<Unknown<'env>>> {
+        guard::call(*env, "rawListeners", || {
+            let list = self.courier().listeners().list(read_event(*env, &event)?);
+            list.iter().map(|listener| listener.function.live(env)).collect()
+        })
+    }
+
+    /// The events that have listeners.
+    #[napi(ts_return_type = "Array<keyof ServiceEvents>")]
+    pub fn event_names(&self, env: Env) -> Result<Vec<&'static str>> {
+        guard::call(env, "eventNames", || {
+            let listeners = self.courier().listeners();
+            Ok(KINDS.iter().filter(|(_, kind)| listeners.count(*kind) > 0).map(|(name, _)| *name).collect())
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! Where panics on Node's thread stop. Past the `extern "C"` functions that Node calls, one would end the process.
+//!
+//! Every exported method is written inside [`call`] and every function given to JavaScript is made by [`function`]; a test reads the
+//! sources for that (`tests/binding_guards.rs`).
+
+use napi::bindgen_prelude::{Function, FunctionCallContext, JsValuesTupleIntoVec};
+use napi::{Env, Result};
+
+use crate::binding::error::exception;
+use crate::binding::values;
+use crate::core::containment::contain;
+use crate::error::{Error, ErrorKind};
+
+/// The body of an exported method. A panic becomes an exception with the code `ERR_INTERNAL`.
+pub fn call<T>(env: Env, method: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    contain(method, body).unwrap_or_else(|| {
+        // A call into JavaScript may have failed before the panic.
+        values::clear_exception(&env);
+        let message = format!("{method} failed because of an error in the service itself; see its log");
+        Err(exception(env, &Error::new(ErrorKind::Internal, message)))
+    })
+}
+
+/// What `action` returns, or `None` if it panicked: for what nobody called for.
+pub fn catch<T>(env: &Env, doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
+    let result = contain(doing, action);
+    if result.is_none() {
+        values::clear_exception(env);
+    }
+    result
+}
+
+/// A function for JavaScript to call back. A panic ends the call, which then returns `undefined`: an exception would surface in code
+/// that knows nothing of this service.
+pub fn function<'env, Args: JsValuesTupleIntoVec>(
+    env: &'env Env,
+    name: &'static str,
+    body: impl Fn(FunctionCallContext<'_>) -> Result<()> + 'static,
+) -> Result<Function<'env, Args, ()>> {
+    env.create_function_from_closure(name, move |context: FunctionCallContext<'_>| {
+        let env = *context.env;
+        catch(&env, name, || body(context)).unwrap_or(Ok(()))
+    })
+}
