@@ -1,9 +1,10 @@
-// `npm run conformance`: the Autobahn suite against examples/echo.rs, all 517 cases in some 10 minutes;
-// `npm run conformance -- quick` leaves out limits and large compressed messages, and takes half a minute. A second word,
-// `bridge`, runs it over the bridge.
-//
-// The suite has never left Python 2.7: an interpreter is looked for in $PYTHON2, on the path and in pyenv. It is installed
-// once, into the user's cache. Reports are written to target/conformance/.
+// `npm run conformance`: the cases of the Autobahn suite and some more, from examples/conformance, against examples/echo.rs.
+// `npm run conformance -- quick` leaves out large messages; a second word, `bridge`, runs the cases over the bridge.
+// `npm run conformance -- prove` shows that the cases fail for servers that are wrong.
+// `npm run conformance -- compare` (or `compare quick`) also runs the Autobahn suite itself, and fails if the two differ on
+// the verdict of any case. Only this needs Python 2.7, which the suite has never left: an interpreter is looked for in
+// $PYTHON2, on the path and in pyenv. The suite is installed once, into the user's cache.
+// Reports are written to target/conformance/.
 
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -20,55 +21,99 @@ const VIRTUALENV = 'virtualenv==20.21.1'
 
 const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'carillon', 'conformance-1')
 const REPORTS = join(ROOT, 'target', 'conformance')
+/** Conformance is no benchmark: what the tests of the addon are built with is quick enough. */
+const PROFILE = 'quick'
 
 const section = (number) => `${number}.*`
+const subsections = (number, count) => Array.from({ length: count }, (_, index) => `${number}.${index + 1}`)
 /** The three smallest messages and the smallest in fragments of every kind of payload and of every negotiation. */
 const SMALL_DEFLATED = [...subsections(12, 5), ...subsections(13, 7)].flatMap((id) => [1, 2, 3, 11].map((size) => `${id}.${size}`))
 const BASICS = ['1', '2', '3', '4', '5', '6', '7', '10'].map(section)
 
-/** What is run, the cases that makes, and the profile the server is built with. */
+/** What Autobahn runs, and how many cases of it there are. */
 const MODES = {
-  quick: {
-    parts: { basics: BASICS, deflate: SMALL_DEFLATED },
-    cases: 295,
-    profile: 'quick',
-  },
-  full: {
-    parts: { basics: BASICS, limits: [section(9)], payloads: [section(12)], parameters: [section(13)] },
-    cases: 517,
-    profile: 'release',
-  },
+  quick: { parts: { basics: BASICS, deflate: SMALL_DEFLATED }, cases: 295 },
+  full: { parts: { basics: BASICS, limits: [section(9)], payloads: [section(12)], parameters: [section(13)] }, cases: 517 },
 }
 
 /** What carries the bytes: a socket, or a bridge. */
 const TRANSPORTS = ['plain', 'bridge']
 
-/** Verdicts of the suite that are no fault. NON-STRICT is one: bad UTF-8 must be found at once. */
-const FINE = ['OK', 'INFORMATIONAL']
-
-/** What is missing for the suite here, if something is. */
-export function missing() {
+/** What is missing for Autobahn here, if something is. */
+export function missingForAutobahn() {
   if (existsSync(join(CACHE, 'installed')) || findPython2()) return undefined
   return 'Python 2.7 (set PYTHON2 to one)'
 }
 
-/** Runs the suite. Fails if a case failed, or did not run. */
+/** Runs the cases. Fails if one failed or did not run. Resolves with the verdicts by case. */
 export async function conformance(mode, transport = 'plain') {
-  const { parts, cases, profile } = MODES[mode]
-  await install()
-  await run('cargo', ['build', '--locked', '--no-default-features', '--profile', profile, '--example', 'echo'])
-  const server = await startServer(`${ROOT}target/${profile}/examples/echo`, transport)
-  const results = {}
-  try {
-    for (const [name, patterns] of Object.entries(parts)) Object.assign(results, await runCases(name, patterns, server.url))
-  } finally {
-    server.stop()
-  }
-  judge(results, cases)
+  await build()
+  return withServer(transport, (url) => runCases(mode, url, transport))
 }
 
-function subsections(number, count) {
-  return Array.from({ length: count }, (_, index) => `${number}.${index + 1}`)
+/** Runs the cases against servers that are wrong. Fails if one is not found out. */
+export async function prove() {
+  await build()
+  await run(program('conformance'), ['prove'])
+}
+
+/** Runs the cases and the Autobahn suite. Fails if a verdict differs. */
+export async function compare(mode) {
+  await installSuite()
+  await build()
+  const { parts, cases } = MODES[mode]
+  await withServer('plain', async (url) => {
+    const ours = await runCases(mode, url, 'compared')
+    const theirs = {}
+    for (const [name, patterns] of Object.entries(parts)) Object.assign(theirs, await runAutobahn(name, patterns, url))
+    const ids = Object.keys(theirs)
+    if (ids.length !== cases) throw new CommandFailed(`Autobahn ran ${ids.length} cases, and not ${cases}`)
+    const differing = ids.filter((id) => verdict(ours[id]) !== verdict(theirs[id]))
+    const lines = differing.map((id) => `\n  ${id}: ours ${verdict(ours[id])}, Autobahn's ${verdict(theirs[id])}`)
+    if (lines.length > 0) throw new CommandFailed(`the verdicts differ on ${lines.length} cases${lines.join('')}`)
+    console.log(`${ids.length} cases have the same verdict and close code as in the Autobahn suite`)
+  })
+}
+
+/** What is compared. The outcome of an informational case is left to chance. */
+function verdict(result) {
+  if (!result) return 'none'
+  const { behavior, behaviorClose, remoteCloseCode } = result
+  return behavior === 'INFORMATIONAL' ? behavior : `${behavior}, closed ${behaviorClose} with ${remoteCloseCode}`
+}
+
+const program = (example) => `${ROOT}target/${PROFILE}/examples/${example}`
+
+function build() {
+  const examples = ['--example', 'echo', '--example', 'conformance']
+  return run('cargo', ['build', '--locked', '--no-default-features', '--profile', PROFILE, ...examples])
+}
+
+async function runCases(mode, url, name) {
+  mkdirSync(REPORTS, { recursive: true })
+  const report = join(REPORTS, `${mode}-${name}.json`)
+  await run(program('conformance'), [url, ...(mode === 'quick' ? ['quick'] : []), '--report', report])
+  const results = JSON.parse(readFileSync(report, 'utf8'))
+  const count = Object.keys(results).filter((id) => !id.startsWith('20.')).length
+  if (count !== MODES[mode].cases) throw new CommandFailed(`${count} cases of the suite ran, and not ${MODES[mode].cases}`)
+  return results
+}
+
+/** Runs the echo server on a free port for as long as `action` takes. */
+async function withServer(transport, action) {
+  const child = spawn(program('echo'), ['127.0.0.1:0', transport], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const failed = new Promise((_, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code) => reject(new CommandFailed(`the server ended with ${code}`)))
+  })
+  failed.catch(() => {})
+  try {
+    const lines = createInterface({ input: child.stdout })
+    const url = await Promise.race([new Promise((resolve) => lines.once('line', resolve)), failed])
+    return await Promise.race([action(url), failed])
+  } finally {
+    child.kill()
+  }
 }
 
 function findPython2() {
@@ -88,10 +133,10 @@ function succeeds(command, args) {
   }
 }
 
-async function install() {
+async function installSuite() {
   if (existsSync(join(CACHE, 'installed'))) return
   const python2 = findPython2()
-  if (!python2) throw new CommandFailed(`the suite needs ${missing()}`)
+  if (!python2) throw new CommandFailed(`the Autobahn suite needs ${missingForAutobahn()}`)
   console.log(`installing ${SUITE} into ${CACHE}`)
   rmSync(CACHE, { recursive: true, force: true })
   mkdirSync(CACHE, { recursive: true })
@@ -104,21 +149,8 @@ async function install() {
   writeFileSync(join(CACHE, 'installed'), SUITE)
 }
 
-/** Starts the server on a free port. */
-async function startServer(program, transport) {
-  const child = spawn(program, ['127.0.0.1:0', transport], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const failed = new Promise((_, reject) => {
-    child.on('error', reject)
-    child.on('exit', (code) => reject(new CommandFailed(`the server ended with ${code}`)))
-  })
-  failed.catch(() => {})
-  const lines = createInterface({ input: child.stdout })
-  const url = await Promise.race([new Promise((resolve) => lines.once('line', resolve)), failed])
-  return { url, stop: () => child.kill() }
-}
-
 /** One process of the suite: it reports when it ends, so that a hang costs one part. */
-async function runCases(name, patterns, url) {
+async function runAutobahn(name, patterns, url) {
   const outdir = join(REPORTS, name)
   rmSync(outdir, { recursive: true, force: true })
   mkdirSync(outdir, { recursive: true })
@@ -141,28 +173,18 @@ async function runCases(name, patterns, url) {
   const index = join(outdir, 'index.json')
   if (!existsSync(index)) throw new CommandFailed(`the suite gave no report, see ${join(outdir, 'suite.log')}`)
   const results = JSON.parse(readFileSync(index, 'utf8'))[agent]
-  console.log(`${name}: ${Object.keys(results).length} cases in ${((performance.now() - started) / 1000).toFixed(0)} s`)
+  console.log(`Autobahn, ${name}: ${Object.keys(results).length} cases in ${((performance.now() - started) / 1000).toFixed(0)} s`)
   return results
-}
-
-function judge(results, expected) {
-  const verdicts = {}
-  const failures = []
-  for (const [id, { behavior, behaviorClose }] of Object.entries(results)) {
-    verdicts[behavior] = (verdicts[behavior] ?? 0) + 1
-    if (!FINE.includes(behavior) || !FINE.includes(behaviorClose)) failures.push(`${id}: ${behavior}, its close: ${behaviorClose}`)
-  }
-  const count = Object.keys(results).length
-  console.log(`${count} cases: ${Object.entries(verdicts).map(([name, number]) => `${number} ${name}`).join(', ')}`)
-  if (failures.length > 0) throw new CommandFailed(`${failures.length} cases failed, see ${REPORTS}\n  ${failures.join('\n  ')}`)
-  if (count !== expected) throw new CommandFailed(`${count} cases ran, and not ${expected}`)
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await main(() => {
-    const [mode = 'full', transport = 'plain'] = process.argv.slice(2)
+    const words = process.argv.slice(2)
+    const [command] = words
+    if (command === 'prove') return prove()
+    const [mode = 'full', transport = 'plain'] = command === 'compare' ? words.slice(1) : words
     if (!Object.hasOwn(MODES, mode)) throw new CommandFailed(`there is ${Object.keys(MODES).join(' and ')}, no ${mode}`)
     if (!TRANSPORTS.includes(transport)) throw new CommandFailed(`there is ${TRANSPORTS.join(' and ')}, no ${transport}`)
-    return conformance(mode, transport)
+    return command === 'compare' ? compare(mode) : conformance(mode, transport)
   })
 }

@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { testClient } from './client.mjs'
 import * as conformance from './conformance.mjs'
 import { deny } from './deny.mjs'
-import * as fuzzing from './fuzz.mjs'
+import { fuzz } from './fuzz.mjs'
 import { CommandFailed, ROOT, main, run } from './run.mjs'
 import { build, ensureDependencies } from './setup.mjs'
 import { compileTests, runTests } from './test-js.mjs'
@@ -53,22 +53,18 @@ await main(async () => {
   await step('tests of the client', () => testClient())
   await step('types and compilation of the tests', compileTests)
   await step('JavaScript tests', () => runTests())
-  await step('conformance, the quick part', quickConformance)
-  await step('fuzzing, briefly', brieflyFuzz)
+  await step('conformance, the quick part', () => conformance.conformance('quick'))
+  await step('conformance over the bridge', () => conformance.conformance('quick', 'bridge'))
+  await step('conformance finds what is wrong', conformance.prove)
+  await step('conformance against the Autobahn suite', compareWithAutobahn)
+  await step('fuzzing, briefly', () => fuzz(FUZZ_SECONDS))
   summary()
 })
 
-/** Mandatory on CI, unless CONFORMANCE=optional says that Python 2.7 is not to be had there. */
-function quickConformance() {
-  const skipped = conformance.missing()
-  if (!skipped) return conformance.conformance('quick')
-  if (process.env.CI === 'true' && process.env.CONFORMANCE !== 'optional') throw new CommandFailed(`the suite needs ${skipped}`)
-  return { skipped }
-}
-
-function brieflyFuzz() {
-  const skipped = fuzzing.missing()
-  return skipped ? { skipped } : fuzzing.fuzz(FUZZ_SECONDS)
+/** The one step that may be left out: the suite runs in Python 2.7 alone, and its cases have been run without it. */
+function compareWithAutobahn() {
+  const skipped = conformance.missingForAutobahn()
+  return skipped ? { skipped } : conformance.compare('quick')
 }
 
 async function coreIsAlone() {
