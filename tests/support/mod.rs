@@ -136,6 +136,8 @@ async fn hand_on(mut stream: TcpStream, core: Arc<WebSocketService>) {
             Ok(None) => {}
             Ok(Some((head, early))) => {
                 let Ok(stream) = stream.into_std() else { return };
+                // Some tests count bytes from the moment the client is let in.
+                drop(bytes);
                 core.accept(Arrival { source: Source::Descriptor(stream.into()), head, early, peer: None });
                 return;
             }
