@@ -133,3 +133,36 @@ describe('an error in another realm', () => {
     assert.deepEqual(plain(caught('new WebSocketService().initialize({ on() {} })')), { name: 'Error', code: 'ERR_NO_JWT_SECRET', isTypeError: false })
   })
 })
+
+describe('a call during which the application is asked', () => {
+  it('may be re-entered', (test) => {
+    const service = new WebSocketService()
+    const { memoryUsage } = process
+    const secret = process.env['JWT_SECRET']
+    test.after(() => {
+      process.memoryUsage = memoryUsage
+      if (secret === undefined) delete process.env['JWT_SECRET']
+      else process.env['JWT_SECRET'] = secret
+    })
+    let depth = 0
+    process.memoryUsage = Object.assign((): NodeJS.MemoryUsage => {
+      depth += 1
+      if (depth === 1) {
+        service.configure(options())
+        assert.equal(service.getHealthStatus().status, 'healthy')
+        assert.equal(service.forceMemoryAnalysis().warnings.length, 0)
+      }
+      return memoryUsage()
+    }, { rss: memoryUsage.rss })
+    assert.ok(service.forceMemoryAnalysis())
+    depth = 0
+    assert.ok(service.getHealthStatus())
+    depth = 0
+    const reentrant = { get update() { service.configure(options()); service.on('error', () => {}); return 1 } }
+    service.broadcastToAll({ type: 'a', data: reentrant })
+    service.configure(Object.defineProperty({ ...options() }, 'path', { enumerable: true, get: () => { service.configure(options()); return '/ws' } }))
+    const runtime = service.runtimeConfig
+    assert.equal(service.runtimeConfig, runtime)
+    assert.equal(service.listenerCount('error'), 1)
+  })
+})
