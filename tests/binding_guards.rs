@@ -61,6 +61,21 @@ fn every_function_given_to_javascript_is_guarded() {
 }
 
 #[test]
+fn a_release_build_has_no_points_to_panic_at() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source = std::fs::read_to_string(root.join("src/core/fault_injection.rs")).unwrap();
+    let code: String = source.lines().filter(|line| !line.starts_with("//!")).collect();
+    let (before, inside) = code.split_once("#[cfg(debug_assertions)]").unwrap();
+    let (debug, release) = inside.split_once("#[cfg(not(debug_assertions))]").unwrap();
+    assert!(debug.contains("CARILLON_TEST_PANIC"));
+    assert!(!before.contains("CARILLON_TEST_PANIC") && !release.contains("CARILLON_TEST_PANIC"));
+    assert!(release.trim_end().ends_with("{}"), "nothing happens there");
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let profile = manifest.split("[profile.release]").nth(1).unwrap().split("\n[").next().unwrap();
+    assert!(!profile.contains("debug-assertions"));
+}
+
+#[test]
 fn a_method_without_a_guard_is_found() {
     let guarded = "#[napi]\npub fn a(&self, env: Env) -> Result<u32> {\n    guard::call(env, \"a\", || Ok(1))\n}\n";
     let bare = "#[napi(ts_args_type = \"x: number\")]\npub fn b<'env>(&self) -> u32 {\n    1\n}\n";
