@@ -87,12 +87,28 @@ describe('a listener', () => {
     assert.deepEqual(emitter.eventNames(), ['connection'])
     emitter.removeAllListeners()
     assert.deepEqual(emitter.eventNames(), [])
-    assert.equal(events.listenerCount(emitter as never, 'error'), 0)
+    assert.equal(events.listenerCount(emitter, 'error'), 0)
+  })
+
+  it('is called by emit() as by the service', async (test) => {
+    const log = new Log()
+    const site = await TestServer.open(test, { logger: log.logger })
+    const told: unknown[] = []
+    const error = Object.assign(new Error('mine'), { code: 'MINE' })
+    assert.equal(site.service.emit('error', error), false, 'without a listener it is not thrown')
+    site.service.once('error', () => { throw new Error('a listener broke') })
+    site.service.once('error', (given) => void told.push(given))
+    assert.deepEqual([site.service.emit('error', error), site.service.emit('error', error)], [true, false])
+    assert.deepEqual(told, [error])
+    await log.take('error', /a listener broke/)
+    assert.equal(site.service.setMaxListeners(3), site.service)
+    assert.equal(site.service.getMaxListeners(), 0)
+    events.setMaxListeners(5, site.service)
   })
 
   it('of an event that does not exist is a TypeError with every method', () => {
     const emitter = service()
-    const methods = ['on', 'once', 'off', 'addListener', 'removeListener', 'prependListener', 'prependOnceListener', 'listenerCount', 'listeners', 'rawListeners', 'removeAllListeners'] as const
+    const methods = ['on', 'once', 'off', 'addListener', 'removeListener', 'prependListener', 'prependOnceListener', 'listenerCount', 'listeners', 'rawListeners', 'removeAllListeners', 'emit'] as const
     for (const method of methods) {
       assert.throws(() => (emitter[method] as (...args: unknown[]) => unknown)('conection', () => {}), { name: 'TypeError', code: 'ERR_INVALID_ARGUMENT', message: /event/ }, method)
     }
@@ -114,7 +130,7 @@ describe('a listener', () => {
 describe('events.once and events.on', () => {
   it('await one event and leave no listener', async (test) => {
     const site = await TestServer.open(test)
-    const told = events.once(site.service as never, 'connection')
+    const told = events.once(site.service, 'connection')
     await site.connect('ann')
     const [info] = await within(told, 'a connection')
     assert.equal(info.userId, 'ann')
@@ -124,7 +140,7 @@ describe('events.once and events.on', () => {
   it('end with their signal and leave no listener', async (test) => {
     const site = await TestServer.open(test)
     const leaving = new AbortController()
-    const told = events.once(site.service as never, 'connection', { signal: leaving.signal })
+    const told = events.once(site.service, 'connection', { signal: leaving.signal })
     assert.deepEqual(site.service.eventNames().sort(), ['connection', 'error'])
     leaving.abort()
     await assert.rejects(told, { name: 'AbortError' })
@@ -136,7 +152,7 @@ describe('events.once and events.on', () => {
     const leaving = new AbortController()
     const bills: number[] = []
     const iterated = (async () => {
-      for await (const [info] of events.on(site.service as never, 'subscription', { signal: leaving.signal })) {
+      for await (const [info] of events.on(site.service, 'subscription', { signal: leaving.signal })) {
         bills.push((info as Subscription).billId)
         if (bills.length === 3) leaving.abort()
       }

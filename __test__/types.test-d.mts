@@ -290,7 +290,7 @@ export const everyMember: Record<keyof WebSocketService, true> = {
   getUserSubscriptions: true, isUserConnected: true, getConnectionCount: true, getAllConnectedUsers: true, getBillSubscribers: true,
   reportMemoryPressure: true, reportMemoryLeak: true, on: true, once: true, off: true,
   addListener: true, removeListener: true, removeAllListeners: true, prependListener: true, prependOnceListener: true,
-  listenerCount: true, listeners: true, rawListeners: true, eventNames: true,
+  listenerCount: true, listeners: true, rawListeners: true, eventNames: true, emit: true, getMaxListeners: true, setMaxListeners: true,
 }
 
 // ── Mistakes ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ service.on('connection', fail)
 service.initialize(http)
 const port = await listen(http)
 for (const user of ['ann', 'bob']) {
-  const told = once(service as never, 'connection')
+  const told = once(service, 'connection')
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?token=${tokenOf(user)}`)
   await Promise.all([told, once(socket, 'open')])
 }

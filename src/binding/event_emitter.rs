@@ -1,6 +1,6 @@
 //! The service as an emitter of events: listeners by event, with the semantics of Node's `EventEmitter`, and their methods.
 //!
-//! Differences, all deliberate: only the service emits; a listener that throws or rejects is logged and harms nobody, so that an
+//! Differences, all deliberate: a listener that throws or rejects is logged and harms nobody, so that an
 //! `error` event without a listener never throws; a listener removed while an event is delivered is not called for it; a listener
 //! runs in the async context in which it was added; there is no limit of listeners. Belongs to Node's thread.
 
@@ -373,6 +373,33 @@ impl WebSocketService {
             let list = self.courier().listeners().list(read_event(*env, &event)?);
             list.iter().map(|listener| listener.function.live(env)).collect()
         })
+    }
+
+    /// Calls the listeners of an event as the service does, with the first argument. Returns whether there are any.
+    #[napi(
+        ts_generic_types = "E extends keyof ServiceEvents",
+        ts_args_type = "event: E, ...args: Parameters<ServiceEvents[E]>"
+    )]
+    pub fn emit(&self, env: Env, event: Unknown<'_>, argument: Option<Unknown<'_>>) -> Result<bool> {
+        guard::call(env, "emit", || {
+            let kind = read_event(env, &event)?;
+            let has_listeners = self.courier().listeners().count(kind) > 0;
+            let argument = argument.map_or_else(|| values::undefined(&env), Ok)?;
+            self.courier().logged(|| self.courier().tell(&env, kind, argument));
+            Ok(has_listeners)
+        })
+    }
+
+    /// 0: there is no limit of listeners.
+    #[napi]
+    pub fn get_max_listeners(&self, env: Env) -> Result<u32> {
+        guard::call(env, "getMaxListeners", || Ok(0))
+    }
+
+    /// Does nothing: there is no limit of listeners, and no warning about many. For code that expects an `EventEmitter`.
+    #[napi(ts_args_type = "count: number", ts_return_type = "this")]
+    pub fn set_max_listeners<'env>(&self, env: Env, this: This<'env>) -> Result<Object<'env>> {
+        guard::call(env, "setMaxListeners", || Ok(this.object))
     }
 
     /// The events that have listeners.

@@ -331,7 +331,8 @@ impl Courier {
         }
     }
 
-    fn tell(&self, env: &Env, kind: EventKind, argument: Unknown<'_>) {
+    /// Calls the listeners of an event.
+    pub fn tell(&self, env: &Env, kind: EventKind, argument: Unknown<'_>) {
         let Some(report) = self.report.get(env) else { return };
         self.listeners.emit(env, &self.glue, kind, argument, &report);
     }
