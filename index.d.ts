@@ -206,6 +206,12 @@ export declare class WebSocketService {
   listeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
   /** The same as `listeners`: those added by `once` have no wrapper. */
   rawListeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
+  /** Calls the listeners of an event as the service does, with the first argument. Returns whether there are any. */
+  emit<E extends keyof ServiceEvents>(event: E, ...args: Parameters<ServiceEvents[E]>): boolean
+  /** 0: there is no limit of listeners. */
+  getMaxListeners(): number
+  /** Does nothing: there is no limit of listeners, and no warning about many. For code that expects an `EventEmitter`. */
+  setMaxListeners(count: number): this
   /** The events that have listeners. */
   eventNames(): Array<keyof ServiceEvents>
   /** @throws {TypeError} code `ERR_INVALID_OPTION`: an option is unknown, of the wrong kind or out of range */
