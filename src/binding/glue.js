@@ -25,8 +25,14 @@
     return AsyncResource === undefined ? undefined : new AsyncResource('CARILLON')
   }
 
-  // Calls a hook and settles the call with this id exactly once: with what it returned, or with what that resolves to.
-  function callHook(hook, receiver, args, settle, id) {
+  // Calls a hook in its async context and settles the call with this id exactly once: with what it returned, or with what that
+  // resolves to.
+  function callHook(scope, hook, receiver, settle, id, ...args) {
+    if (scope === undefined) invoke(hook, receiver, settle, id, args)
+    else scope.runInAsyncScope(invoke, undefined, hook, receiver, settle, id, args)
+  }
+
+  function invoke(hook, receiver, settle, id, args) {
     let value
     try {
       value = apply(hook, receiver, args)

@@ -2,8 +2,9 @@
 //!
 //! Belongs to Node's thread. Compiled when a service is made, so that the script sees the realm the addon was loaded in.
 
-use napi::bindgen_prelude::{Array, JsValue, Object, Unknown};
+use napi::bindgen_prelude::{JsValue, Object, Unknown};
 use napi::{Env, Result};
+use smallvec::SmallVec;
 
 use crate::binding::values::{self, Reference};
 
@@ -71,14 +72,12 @@ impl Glue {
     ) -> Result<()> {
         let (target, scope) = hook;
         let (function, receiver) = target.resolve(env)?;
-        let mut list = Array::from_vec(env, Vec::<u32>::new())?;
-        for (index, argument) in arguments.iter().enumerate() {
-            list.set(index as u32, *argument)?;
-        }
-        let list = list.to_unknown();
-        let id = values::write(env, id)?;
         let nothing = values::undefined(env)?;
-        scope.call(env, &self.call_hook.live(env)?, &nothing, &[function, receiver, list, *settle, id])?;
+        let scope = scope.0.as_ref().map_or(Ok(nothing), |scope| scope.live(env))?;
+        let mut all: SmallVec<[Unknown<'_>; 8]> = SmallVec::new();
+        all.extend([scope, function, receiver, *settle, values::write(env, id)?]);
+        all.extend(arguments.iter().copied());
+        values::apply(env, &self.call_hook.live(env)?, &nothing, &all)?;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, Result};
+use rustc_hash::FxHashMap;
 
 use crate::binding::glue::{Glue, Scope, Target};
 use crate::binding::guard;
@@ -32,7 +33,7 @@ pub struct HookCalls {
 /// Calls that have not settled.
 #[derive(Default)]
 struct Pending {
-    calls: RefCell<HashMap<u64, (HookKind, Answer)>>,
+    calls: RefCell<FxHashMap<u64, (HookKind, Answer)>>,
     next_id: Cell<u64>,
     /// At this many calls those that nobody waits for any more are removed: a hook may never settle.
     sweep_at: Cell<usize>,
