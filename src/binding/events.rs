@@ -15,9 +15,9 @@ use serde_json::{Map, Value};
 use tracing::Dispatch;
 
 use crate::binding::bridge::Bridges;
-use crate::binding::event_emitter::Listeners;
 use crate::binding::glue::{Glue, Scope, Target};
 use crate::binding::hook_calls::{HookCalls, Hooks};
+use crate::binding::listeners::Listeners;
 use crate::binding::values::{self, Reference};
 use crate::binding::{guard, heap, memory};
 use crate::core::host::{Event, EventKind};

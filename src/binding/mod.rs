@@ -22,6 +22,7 @@ mod health;
 mod heap;
 mod hook_calls;
 mod listen;
+mod listeners;
 mod log_writer;
 mod logging;
 mod memory;
