@@ -218,11 +218,13 @@ export declare class WebSocketService {
   constructor(options?: WebSocketServiceOptions)
   /**
    * Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
-   * second call while attached is ignored with a log line. After `shutdown()` it starts afresh.
+   * second call while attached is ignored with a log line. After `shutdown()`, and from the `stateChange` event that says
+   * `'stopped'` on, it starts afresh.
    *
    * Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
    * until `shutdown()` has ended them.
    * @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+   * @throws {Error} code `ERR_ALREADY_RUNNING`: the service is stopping
    */
   initialize(server: HttpServer | HttpsServer | Http2SecureServer): void
   /**

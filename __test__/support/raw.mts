@@ -94,8 +94,8 @@ export class RawPeer {
   wasReset = false
   #received: Buffer = Buffer.alloc(0)
 
-  private constructor(options: NetConnectOpts) {
-    this.socket = connect(options)
+  private constructor(socket: Socket) {
+    this.socket = socket
     this.socket.on('data', (chunk: Buffer) => {
       this.#received = this.#received.length === 0 ? chunk : Buffer.concat([this.#received, chunk])
       this.socket.emit('arrival')
@@ -114,8 +114,13 @@ export class RawPeer {
   }
 
   static async connect(to: number | NetConnectOpts): Promise<RawPeer> {
-    const peer = new RawPeer(typeof to === 'number' ? { port: to, host: '127.0.0.1' } : to)
-    await within(once(peer.socket, 'connect'), 'a TCP connection')
+    return RawPeer.over(connect(typeof to === 'number' ? { port: to, host: '127.0.0.1' } : to))
+  }
+
+  /** On a socket that is about to emit `ready`. */
+  static async over(socket: Socket, ready = 'connect'): Promise<RawPeer> {
+    const peer = new RawPeer(socket)
+    await within(once(peer.socket, ready), 'a connection')
     return peer
   }
 

@@ -20,10 +20,10 @@ export const MANDATORY = process.env['CI'] === 'true'
 
 const execute = promisify(execFile)
 
-export async function npm(args: string[], cwd = ROOT): Promise<string> {
+export async function npm(args: string[], cwd = ROOT, timeout = 150_000): Promise<string> {
   const path = process.env['npm_execpath']
   const [command, first] = path?.endsWith('.js') ? [process.execPath, [path]] : ['npm', []]
-  const options = { cwd, timeout: 150_000, maxBuffer: 16 * 1024 * 1024 }
+  const options = { cwd, timeout, maxBuffer: 16 * 1024 * 1024 }
   return (await execute(command, [...first, '--no-audit', '--no-fund', '--loglevel=error', ...args], options)).stdout
 }
 

@@ -20,7 +20,7 @@ use crate::binding::hook_calls::{HookCalls, Hooks};
 use crate::binding::listeners::Listeners;
 use crate::binding::values::{self, Reference};
 use crate::binding::{guard, heap, memory};
-use crate::core::host::{Event, EventKind};
+use crate::core::host::{Event, EventKind, LifecycleState};
 use crate::error::{Error, ErrorKind};
 use crate::types::HookKind;
 
@@ -82,6 +82,9 @@ enum Delivery {
 /// Looks at the service's health; hands back a status that is to be told.
 type Physician = dyn for<'env> Fn(&'env Env) -> Result<Option<Unknown<'env>>>;
 
+/// Called before the application is told that a run has ended.
+type BeforeStopped = dyn Fn(&Env);
+
 /// Delivers on Node's thread.
 pub struct Courier {
     host: Arc<NodeHost>,
@@ -91,6 +94,7 @@ pub struct Courier {
     log: RefCell<Option<Rc<Log>>>,
     bridges: Bridges,
     physician: RefCell<Option<Rc<Physician>>>,
+    before_stopped: RefCell<Option<Rc<BeforeStopped>>>,
     backlog: RefCell<Backlog>,
     delivery: Cell<Delivery>,
     /// Logs what listeners reject with.
@@ -123,6 +127,7 @@ impl Courier {
             log: RefCell::default(),
             bridges: Bridges::default(),
             physician: RefCell::default(),
+            before_stopped: RefCell::default(),
             backlog: RefCell::default(),
             delivery: Cell::new(Delivery::Idle),
             report: Reference::strong(env, &report.to_unknown())?,
@@ -151,6 +156,10 @@ impl Courier {
 
     pub fn set_physician(&self, physician: Rc<Physician>) {
         *self.physician.borrow_mut() = Some(physician);
+    }
+
+    pub fn set_before_stopped(&self, before_stopped: Rc<BeforeStopped>) {
+        *self.before_stopped.borrow_mut() = Some(before_stopped);
     }
 
     pub fn host(&self) -> &Arc<NodeHost> {
@@ -312,10 +321,18 @@ impl Courier {
                     tracing::debug!(failure = failure.reason, "a bridged socket failed");
                 }
             }
-            Parcel::Event(event) => match crate::binding::objects::event_arguments(env, &event) {
-                Ok(arguments) => arguments.into_iter().for_each(|argument| self.tell(env, event.kind(), argument)),
-                Err(failure) => tracing::error!(%failure, "an event could not be described"),
-            },
+            Parcel::Event(event) => {
+                if matches!(event, Event::StateChange(LifecycleState::Stopped)) {
+                    let before_stopped = self.before_stopped.borrow().clone();
+                    if let Some(before_stopped) = before_stopped {
+                        before_stopped(env);
+                    }
+                }
+                match crate::binding::objects::event_arguments(env, &event) {
+                    Ok(arguments) => arguments.into_iter().for_each(|argument| self.tell(env, event.kind(), argument)),
+                    Err(failure) => tracing::error!(%failure, "an event could not be described"),
+                }
+            }
             Parcel::Log { level, message, context } => {
                 // A logger that fails has nowhere to be logged to.
                 let _ = self.write_log(env, level, &message, context);

@@ -81,11 +81,13 @@ impl WebSocketService {
     }
 
     /// Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
-    /// second call while attached is ignored with a log line. After `shutdown()` it starts afresh.
+    /// second call while attached is ignored with a log line. After `shutdown()`, and from the `stateChange` event that says
+    /// `'stopped'` on, it starts afresh.
     ///
     /// Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
     /// until `shutdown()` has ended them.
     /// @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
+    /// @throws {Error} code `ERR_ALREADY_RUNNING`: the service is stopping
     #[napi(ts_args_type = "server: HttpServer | HttpsServer | Http2SecureServer")]
     pub fn initialize(&self, env: Env, server: Unknown<'_>) -> Result<()> {
         self.guarded(env, "initialize", |inner| {
@@ -390,16 +392,28 @@ impl WebSocketService {
             let changed = weak.upgrade().map_or(Ok(None), |inner| inner.changed_health(env))?;
             changed.map(|status| values::write(env, status)).transpose()
         }));
+        let weak = Rc::downgrade(&inner);
+        inner.courier.set_before_stopped(Rc::new(move |env| {
+            if let Some(inner) = weak.upgrade() {
+                inner.detach_ended(env);
+            }
+        }));
         Ok(Self { inner })
     }
 }
 
 impl Inner {
     fn initialize(self: &Rc<Self>, env: &Env, server: &Object<'_>) -> Result<()> {
-        let is_running = self.core.state() != LifecycleState::Stopped;
+        let is_running = match self.core.state() {
+            LifecycleState::Stopped => false,
+            LifecycleState::Running => true,
+            LifecycleState::Stopping => {
+                let message = "the service is stopping: initialize() after shutdown() has settled";
+                return Err(exception(*env, &Error::new(ErrorKind::AlreadyRunning, message)));
+            }
+        };
         // With nothing but a port of its own, it has still no server.
-        let has_only_port = self.core.state() == LifecycleState::Running && self.attachment.borrow().is_none();
-        if is_running && !has_only_port {
+        if is_running && self.attachment.borrow().is_some() {
             tracing::warn!("initialize() was called again and ignored: the service is running");
             return Ok(());
         }
@@ -439,6 +453,7 @@ impl Inner {
     }
 
     fn start(&self, env: &Env) -> Result<()> {
+        self.detach_ended(env);
         let verifier = self.verifier(env)?;
         let options = self.parsed.borrow().service.clone();
         self.core.start(options, verifier, self.dispatch.clone()).map_err(|error| exception(*env, &error))?;
@@ -549,15 +564,27 @@ impl Inner {
         self.core.shutdown(move || {
             deferred.resolve(Box::new(move |env| {
                 guard::call(env, "shutdown", || {
-                    let Some(inner) = handle.get() else { return Ok(()) };
-                    match inner.attachment.take() {
-                        Some(attachment) => attachment.detach(&env),
-                        None => Ok(()),
+                    if let Some(inner) = handle.get() {
+                        inner.detach_ended(&env);
                     }
+                    Ok(())
                 })
             }));
         });
         Ok(promise)
+    }
+
+    /// Leaves the server of a run that has ended: whatever is attached while nothing runs belongs to it. Called before anything is told
+    /// of the end, and before the next run begins.
+    fn detach_ended(&self, env: &Env) {
+        if self.core.state() != LifecycleState::Stopped {
+            return;
+        }
+        let ended = self.attachment.take();
+        if let Some(Err(failure)) = ended.map(|attachment| attachment.detach(env)) {
+            values::clear_exception(env);
+            tracing::warn!(failure = failure.reason, "the server of a run that has ended could not be left");
+        }
     }
 
     /// The verifier for the key the options name, or for JWT_SECRET as it is now.

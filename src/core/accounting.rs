@@ -31,6 +31,7 @@ impl From<&Rejection> for Refusal {
             Rejection::Unavailable { why: Unavailability::CircuitOpen, .. } => Self::CircuitOpen,
             Rejection::Unavailable { why: Unavailability::MemoryPressure, .. } => Self::MemoryPressure,
             Rejection::Unavailable { why: Unavailability::Stopping, .. } => Self::Stopping,
+            Rejection::UnexpectedBody => Self::MalformedHead,
             Rejection::WrongPath => Self::WrongPath,
         }
     }

@@ -5,7 +5,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +27,7 @@ use crate::core::visitor::{Visitor, connection_key};
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Refusal, Traffic};
 use crate::transport::deflate::Negotiated;
+use crate::transport::forwarded::{self, Peer};
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
 use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
@@ -51,8 +51,8 @@ pub struct Arrival {
     pub head: RequestHead,
     /// What came behind the request in the same packet.
     pub early: Vec<u8>,
-    /// Where the peer is, if the source itself cannot tell.
-    pub peer: Option<IpAddr>,
+    /// Where the peer is, if something else than the source knows better.
+    pub peer: Option<Peer>,
 }
 
 /// Somebody who may come in.
@@ -124,7 +124,7 @@ impl Shard {
     pub(super) async fn admit(self: Rc<Self>, arrival: Arrival) {
         let _underway = Underway::new(&self);
         let Arrival { source, head, early, peer } = arrival;
-        let peer = peer.or_else(|| source.peer_address());
+        let peer = peer.unwrap_or_else(|| source.peer());
         self.answer_upgrade(Applicant::Source(source), head, early, peer).await;
     }
 
@@ -134,12 +134,12 @@ impl Shard {
         applicant: Applicant,
         head: RequestHead,
         early: Vec<u8>,
-        peer: Option<IpAddr>,
+        peer: Peer,
     ) {
         match self.decide(&head).await {
             Ok((upgrade, admitted)) => {
                 let trusted = &self.shared.options.trust_proxy;
-                let remote = peer.map(|peer| handshake::client_address(&head, peer, trusted).to_string());
+                let remote = forwarded::client_of(&head, peer, trusted).map(|address| address.to_string());
                 self.let_in(applicant, &upgrade, admitted, early, remote.unwrap_or_default().into());
                 self.flush_staged();
             }

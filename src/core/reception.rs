@@ -102,7 +102,7 @@ impl Shard {
                 self.respond(&visitor, fault.response()).await;
             }
             Greeting::Request(head, early) if head.asks_for_websocket() => {
-                self.answer_upgrade(Applicant::Visitor(visitor), head, early, Some(peer)).await;
+                self.answer_upgrade(Applicant::Visitor(visitor), head, early, peer.into()).await;
             }
             Greeting::Request(head, _body) => {
                 let readiness = self.readiness();

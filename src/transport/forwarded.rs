@@ -31,14 +31,53 @@ pub struct Network {
     mask: u128,
 }
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Address(IpAddr),
+    /// A process of this machine, which has no address: a proxy, if any is trusted.
+    UnixSocket,
+    /// It is gone already, or the stream is no socket.
+    Unknown,
+}
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address.to_canonical())
+    }
+}
+
+/// The address behind a peer, see [`client_address`]. None for a Unix socket, unless proxies are trusted: then the peer is the first of them.
+pub fn client_of(head: &RequestHead, peer: Peer, trust: &TrustProxy) -> Option<IpAddr> {
+    match peer {
+        Peer::Address(address) => Some(client_address(head, address, trust)),
+        Peer::UnixSocket if trust.is_set() => {
+            let mut entries = entries(head);
+            entries.next().and_then(parse_entry).map(|address| walk(entries, address, 1, trust))
+        }
+        Peer::UnixSocket | Peer::Unknown => None,
+    }
+}
+
 /// Walks from `peer` back towards the client for as long as each next one was named by a trusted proxy.
 ///
 /// IPv4 addresses written as IPv6 are shown as IPv4.
 pub fn client_address(head: &RequestHead, peer: IpAddr, trust: &TrustProxy) -> IpAddr {
-    // The last entry was written by the proxy nearest to us.
-    let mut entries = head.header("x-forwarded-for").unwrap_or_default().rsplit(',');
-    let mut address = peer.to_canonical();
-    let mut hop = 0;
+    walk(entries(head), peer.to_canonical(), 0, trust)
+}
+
+/// The last entry was written by the proxy nearest to us, and comes first.
+fn entries(head: &RequestHead) -> impl Iterator<Item = &str> {
+    head.header("x-forwarded-for").unwrap_or_default().rsplit(',')
+}
+
+/// `address` is that of the proxy or client `hop` steps away.
+fn walk<'a>(
+    mut entries: impl Iterator<Item = &'a str>,
+    mut address: IpAddr,
+    mut hop: u32,
+    trust: &TrustProxy,
+) -> IpAddr {
     while trust.covers(address, hop) {
         let Some(previous) = entries.next().and_then(parse_entry) else { break };
         address = previous;
@@ -48,6 +87,14 @@ pub fn client_address(head: &RequestHead, peer: IpAddr, trust: &TrustProxy) -> I
 }
 
 impl TrustProxy {
+    /// Whether any proxy is trusted.
+    fn is_set(&self) -> bool {
+        match self {
+            Self::Hops(trusted) => *trusted > 0,
+            Self::Networks(networks) => !networks.is_empty(),
+        }
+    }
+
     fn covers(&self, address: IpAddr, hop: u32) -> bool {
         match self {
             Self::Hops(trusted) => hop < *trusted,
@@ -151,6 +198,25 @@ mod tests {
         ] {
             let address = client_address(&head(forwarded_for), peer.parse().unwrap(), trust);
             assert_eq!(address.to_string(), expected, "{peer} {forwarded_for:?} {trust:?}");
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_counts_as_the_nearest_proxy_where_proxies_are_trusted() {
+        let private = TrustProxy::Networks(vec!["10.0.0.0/8".parse().unwrap()]);
+        for (forwarded_for, trust, expected) in [
+            (Some("1.1.1.1"), &TrustProxy::Hops(0), None),
+            (Some("1.1.1.1"), &TrustProxy::Networks(Vec::new()), None),
+            (None, &TrustProxy::Hops(1), None),
+            (Some("unknown"), &TrustProxy::Hops(1), None),
+            (Some("6.6.6.6, 1.1.1.1"), &TrustProxy::Hops(1), Some("1.1.1.1")),
+            (Some("6.6.6.6, 1.1.1.1"), &TrustProxy::Hops(2), Some("6.6.6.6")),
+            (Some("6.6.6.6, 1.1.1.1"), &private, Some("1.1.1.1")),
+            (Some("6.6.6.6, 1.1.1.1, 10.0.0.9"), &private, Some("1.1.1.1")),
+        ] {
+            let address = client_of(&head(forwarded_for), Peer::UnixSocket, trust);
+            assert_eq!(address.map(|address| address.to_string()).as_deref(), expected, "{forwarded_for:?} {trust:?}");
+            assert_eq!(client_of(&head(forwarded_for), Peer::Unknown, trust), None);
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Rejection {
         /// Seconds.
         retry_after: Option<u32>,
     },
+    /// An upgrade request with a body.
+    UnexpectedBody,
     WrongPath,
 }
 
@@ -81,6 +83,10 @@ pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> 
     let version = head.header("sec-websocket-version").and_then(Version::parse).ok_or(Rejection::InvalidVersion)?;
     if !path_matches(&head.target, &policy.path) {
         return Err(Rejection::WrongPath);
+    }
+    // What follows the head of an upgrade are frames. A body would be read as such.
+    if head.header("transfer-encoding").is_some() || head.header("content-length").is_some_and(|length| length != "0") {
+        return Err(Rejection::UnexpectedBody);
     }
     let subprotocol = match head.header("sec-websocket-protocol") {
         Some(offers) => Some(first_subprotocol(offers).ok_or(Rejection::InvalidSubprotocol)?.to_owned()),
@@ -200,6 +206,7 @@ impl Rejection {
             | Self::InvalidSubprotocol
             | Self::InvalidUpgrade
             | Self::InvalidVersion
+            | Self::UnexpectedBody
             | Self::WrongPath => 400,
             Self::Unauthorized => 401,
             Self::ForbiddenOrigin => 403,
@@ -217,6 +224,7 @@ impl Rejection {
             Self::InvalidSubprotocol => "invalid_subprotocol",
             Self::InvalidUpgrade => "invalid_upgrade",
             Self::InvalidVersion => "invalid_version",
+            Self::UnexpectedBody => "malformed_head",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::Unavailable { why: Unavailability::CircuitOpen, .. } => "circuit_open",
@@ -264,9 +272,11 @@ impl Rejection {
             Self::InvalidUpgrade => "Invalid Upgrade header",
             Self::InvalidVersion => "Missing or invalid Sec-WebSocket-Version header",
             Self::MethodNotAllowed => "Invalid HTTP method",
-            Self::ForbiddenOrigin | Self::Unauthorized | Self::Unavailable { .. } | Self::WrongPath => {
-                self.status_text()
-            }
+            Self::ForbiddenOrigin
+            | Self::Unauthorized
+            | Self::Unavailable { .. }
+            | Self::UnexpectedBody
+            | Self::WrongPath => self.status_text(),
         }
     }
 }

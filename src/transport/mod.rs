@@ -25,12 +25,12 @@ pub mod socket;
 pub mod tls;
 
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bridge::Bridge;
+use forwarded::Peer;
 use socket::reactor::{Registry, WatchKey};
 use socket::{Descriptor, Readiness, Socket};
 use tls::Tls;
@@ -57,13 +57,16 @@ pub enum Source {
 }
 
 impl Source {
-    /// Where the peer is, as far as the system says; nothing for a Unix socket.
-    pub fn peer_address(&self) -> Option<IpAddr> {
+    /// Where the peer is, as far as the system says.
+    pub fn peer(&self) -> Peer {
         match self {
-            Self::Bridge(_) => None,
+            Self::Bridge(_) => Peer::Unknown,
             Self::Accepted(descriptor) | Self::Descriptor(descriptor) | Self::Tls(descriptor, _) => {
-                let address = socket2::SockRef::from(descriptor).peer_addr().ok()?.as_socket()?;
-                Some(address.ip().to_canonical())
+                match socket2::SockRef::from(descriptor).peer_addr() {
+                    Ok(address) if address.is_unix() => Peer::UnixSocket,
+                    Ok(address) => address.as_socket().map_or(Peer::Unknown, |address| Peer::from(address.ip())),
+                    Err(_) => Peer::Unknown,
+                }
             }
         }
     }
