@@ -79,6 +79,7 @@ describe('an option that is wrong', () => {
     [{ batching: 'none' }, 'batching', "'envelope'", "'frames'"],
     [{ maxQueueBytes: 0 }, 'maxQueueBytes', 'Received 0'],
     [{ maxBackpressure: 1.5 }, 'maxBackpressure', '1.5'],
+    [{ maxAnonymous: 0 }, 'maxAnonymous', '1', 'Received 0'],
     [{ maxSubscriptions: 0 }, 'maxSubscriptions', '1', 'Received 0'],
     [{ slowConsumer: 'ignore' }, 'slowConsumer', "'close'", "'drop-oldest'", "'drop-newest'"],
     [{ trustProxy: -1 }, 'trustProxy', '-1'],

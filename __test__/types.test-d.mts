@@ -128,6 +128,7 @@ export const everyOption: Required<WebSocketServiceOptions> = {
   maxQueueBytes: 1 << 20,
   maxBackpressure: 1 << 16,
   maxSubscriptions: 5000,
+  maxAnonymous: 50,
   slowConsumer: 'drop-oldest',
   trustProxy: ['10.0.0.0/8'],
   messageRate: 10,

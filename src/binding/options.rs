@@ -21,7 +21,7 @@ use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
 use crate::types::HookKind;
 
-const KNOWN: [&str; 29] = [
+const KNOWN: [&str; 30] = [
     "allowedOrigins",
     "authTimeout",
     "base",
@@ -39,6 +39,7 @@ const KNOWN: [&str; 29] = [
     "lookupCacheTtl",
     "lookupTimeout",
     "lookupUser",
+    "maxAnonymous",
     "maxBackpressure",
     "maxQueueBytes",
     "maxSubscriptions",
@@ -149,6 +150,9 @@ impl Reader<'_> {
         }
         if let Some(timeout) = self.integer("lookupTimeout", 1.0, DAY_MS)? {
             service.lookup_timeout = millis(timeout);
+        }
+        if let Some(most) = self.integer("maxAnonymous", 1.0, 1_000_000.0)? {
+            service.max_anonymous = most as usize;
         }
         if let Some(timeout) = self.integer("authTimeout", 0.0, DAY_MS)?.filter(|timeout| *timeout > 0.0) {
             service.auth_timeout = Some(millis(timeout));

@@ -32,6 +32,7 @@ impl From<&Rejection> for Refusal {
             Rejection::Unavailable { why: Unavailability::MemoryPressure, .. } => Self::MemoryPressure,
             Rejection::Unavailable { why: Unavailability::Stopping, .. } => Self::Stopping,
             Rejection::UnexpectedBody => Self::MalformedHead,
+            Rejection::Unavailable { why: Unavailability::TooManyAnonymous, .. } => Self::TooManyAnonymous,
             Rejection::WrongPath => Self::WrongPath,
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, info};
 
+use crate::core::anonymous::AnonymousPlace;
 use crate::core::authenticator::Identity;
 use crate::core::connection::{Connection, Member, State};
 use crate::core::connection_manager::{self, ConnectionRef, Reservation};
@@ -24,6 +25,7 @@ use crate::core::outgoing;
 use crate::core::shard::Shard;
 use crate::core::subscription_manager::Topics;
 use crate::core::visitor::{Visitor, connection_key};
+use crate::error::CloseReason;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Refusal, Traffic};
 use crate::transport::deflate::Negotiated;
@@ -41,6 +43,9 @@ const MAX_READ_AFTER_REFUSAL: usize = 64 * 1024;
 
 /// What a client that is turned away for want of memory is asked to wait: a few steps of the recovery.
 const RETRY_AFTER_SECONDS: u32 = 30;
+
+/// The same while as many connections as may wait for their token: one of them is soon decided.
+const RETRY_ANONYMOUS_SECONDS: u32 = 5;
 
 /// Counts the connections of all services of the process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -60,7 +65,7 @@ enum Admitted {
     /// Has proved who it is, and has a place.
     Known(Reservation),
     /// Has still to prove it.
-    Anonymous,
+    Anonymous(AnonymousPlace),
 }
 
 /// Why somebody could not prove who it is.
@@ -173,11 +178,13 @@ impl Shard {
         if !connection.is_listening() {
             return;
         }
+        let mut is_refused = false;
         let reply = match &outcome {
             Ok((Some(_), _)) if !connection.is_open() => Outcome::Silent,
             // Two `auth` messages in a row: the first one has let it in already.
             Ok((Some(_), _)) => Outcome::Failed(RequestError::AuthenticationFailed),
             Ok((None, identity)) => {
+                connection.auth_succeeded();
                 let expires = identity.expires_at.map(|seconds| seconds as f64 * 1000.0);
                 Outcome::Authenticated { user: identity.user.as_str(), expires }
             }
@@ -185,6 +192,8 @@ impl Shard {
                 if self.shared.refusal_log.admits(Line::Unauthorized, Instant::now()) {
                     debug!(connection = connection.number.0, ?fault, "authentication failed");
                 }
+                // Only what the peer is to blame for.
+                is_refused = matches!(fault, AuthFault::Refused(_)) && connection.auth_failed();
                 Outcome::Failed(RequestError::AuthenticationFailed)
             }
         };
@@ -193,9 +202,14 @@ impl Shard {
             // The greeting is the reply.
             None => {
                 if let Ok((Some(reservation), _)) = outcome {
+                    connection.auth_succeeded();
                     self.join(&connection, reservation);
                 }
             }
+        }
+        if is_refused {
+            self.flush_batch(&connection);
+            self.close(&connection, CloseReason::AuthenticationRequired);
         }
         self.flush_staged();
     }
@@ -280,7 +294,15 @@ impl Shard {
                     return Err(Rejection::Unauthorized);
                 }
             },
-            (None, Some(_)) => Admitted::Anonymous,
+            (None, Some(_)) => match self.shared.anonymous.reserve(self.shared.options.max_anonymous) {
+                Some(place) => Admitted::Anonymous(place),
+                None => {
+                    return Err(Rejection::Unavailable {
+                        why: Unavailability::TooManyAnonymous,
+                        retry_after: Some(RETRY_ANONYMOUS_SECONDS),
+                    });
+                }
+            },
             (None, None) => return Err(Rejection::Unauthorized),
         };
         if self.is_draining() {
@@ -367,17 +389,21 @@ impl Shard {
                 return;
             }
         };
-        let connection =
-            Rc::new(Connection::new(number, key, encoding, transport, State::Anonymous { remote_address }));
+        let (reservation, anonymous) = match admitted {
+            Admitted::Known(reservation) => (Some(reservation), None),
+            Admitted::Anonymous(anonymous) => (None, Some(anonymous)),
+        };
+        let state = State::Anonymous { remote_address, place: anonymous };
+        let connection = Rc::new(Connection::new(number, key, encoding, transport, state));
         place.insert(connection.clone());
         drop(connections);
         self.queue(&connection, Prepared::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
-        match (admitted, self.shared.options.auth_timeout) {
-            (Admitted::Known(reservation), _) => self.join(&connection, reservation),
-            (Admitted::Anonymous, Some(timeout)) => self.timers.auth_within(timeout, key, number),
-            // Nobody is let in without a token unless there is a time for it.
-            (Admitted::Anonymous, None) => {}
+        match (reservation, self.shared.options.auth_timeout) {
+            (Some(reservation), _) => self.join(&connection, reservation),
+            (None, Some(timeout)) => self.timers.auth_within(timeout, key, number),
+            // No connection is let in without a token unless there is a time for it.
+            (None, None) => {}
         }
         self.begin(&connection, early);
     }
@@ -387,7 +413,8 @@ impl Shard {
         let now = UnixMillis::now();
         let user = reservation.user().clone();
         let open = State::Open(Member { user: user.clone(), bills: Topics::default() });
-        let State::Anonymous { remote_address } = std::mem::replace(&mut *connection.state.borrow_mut(), open) else {
+        let State::Anonymous { remote_address, .. } = std::mem::replace(&mut *connection.state.borrow_mut(), open)
+        else {
             unreachable!("only an anonymous connection joins, see the callers")
         };
         let reference = ConnectionRef { number: connection.number, key: connection.key, shard: self.id };

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::anonymous::AnonymousPlace;
 use crate::core::heartbeat::Liveness;
 use crate::core::outbox::{Flushed, Outbox};
 use crate::core::subscription_manager::Topics;
@@ -31,6 +32,9 @@ const REPLY_OVERHEAD: usize = 128;
 /// A connection with this many hooks under way is not read from until one has answered.
 const MAX_HOOKS_IN_FLIGHT: u8 = 8;
 
+/// A connection whose `auth` messages are refused this often in a row is closed.
+const MAX_FAILED_AUTHS: u8 = 3;
+
 pub struct Connection {
     pub number: ConnectionNumber,
     pub key: ConnectionKey,
@@ -43,6 +47,8 @@ pub struct Connection {
     /// What replies queued since the outbox was last empty take.
     pub(super) owed: Cell<u32>,
     hooks_in_flight: Cell<u8>,
+    /// `auth` messages in a row that were refused.
+    failed_auths: Cell<u8>,
     /// Only while messages are limited.
     bucket: Cell<Option<TokenBucket>>,
     /// Whether the shard has it on the list of those to flush at the end of the turn.
@@ -73,6 +79,8 @@ pub enum State {
     /// Accepted without a token; waits for `auth`.
     Anonymous {
         remote_address: Box<str>,
+        /// None while a connection that has a user already is set up.
+        place: Option<AnonymousPlace>,
     },
     Open(Member),
     /// Our close frame is queued or sent; the peer's is awaited.
@@ -113,6 +121,7 @@ impl Connection {
             liveness: Cell::default(),
             owed: Cell::new(0),
             hooks_in_flight: Cell::new(0),
+            failed_auths: Cell::new(0),
             bucket: Cell::new(None),
             is_staged: Cell::new(false),
             is_roused: Cell::new(false),
@@ -239,6 +248,16 @@ impl Connection {
         // No message is looked at while there are as many as there may be, and none starts more than one.
         debug_assert!(self.hooks_in_flight.get() < MAX_HOOKS_IN_FLIGHT, "a hook too many");
         self.hooks_in_flight.set(self.hooks_in_flight.get().saturating_add(1));
+    }
+
+    /// Counts an `auth` message that was refused; `true` if there have been enough.
+    pub fn auth_failed(&self) -> bool {
+        self.failed_auths.set(self.failed_auths.get().saturating_add(1));
+        self.failed_auths.get() >= MAX_FAILED_AUTHS
+    }
+
+    pub fn auth_succeeded(&self) {
+        self.failed_auths.set(0);
     }
 
     pub fn has_hooks_in_flight(&self) -> bool {

@@ -7,6 +7,7 @@
 
 mod accounting;
 mod admission;
+mod anonymous;
 pub mod authenticator;
 pub mod circuit_breaker;
 pub mod connection;

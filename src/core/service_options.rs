@@ -61,6 +61,8 @@ pub struct ServiceOptions {
     pub message_rate: Option<Rate>,
     /// How long a connection without a token may take to send one; `None` refuses it at the handshake.
     pub auth_timeout: Option<Duration>,
+    /// How many connections may wait for their token at the same time.
+    pub max_anonymous: usize,
     /// Whether the host loads and stores preferences.
     pub has_preferences: bool,
     /// Where `proc` and `sys` are, by which memory is measured; another place than `/` is for tests.
@@ -89,6 +91,7 @@ impl Default for ServiceOptions {
             lookup_cache_ttl: Duration::ZERO,
             message_rate: None,
             auth_timeout: None,
+            max_anonymous: 1000,
             has_preferences: false,
             system_root: "/".into(),
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::Dispatch;
 
 use crate::config::RuntimeConfig;
+use crate::core::anonymous::Anonymous;
 use crate::core::authenticator::TokenVerifier;
 use crate::core::connection_manager::ConnectionManager;
 use crate::core::hooks::Hooks;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub host: Arc<dyn Host>,
     pub users: Arc<ConnectionManager>,
     pub routing: RoutingTable,
+    /// Connections without a user.
+    pub anonymous: Anonymous,
     pub statistics: Arc<StatisticsCollector>,
     /// How far memory pressure has degraded the run.
     pub level: SharedLevel,
@@ -58,6 +61,7 @@ impl Shared {
             host,
             users: Arc::new(ConnectionManager::new(now)),
             routing: RoutingTable::default(),
+            anonymous: Anonymous::default(),
             statistics,
             level: SharedLevel::default(),
             hooks: Hooks::new(now, options.circuit_breaker),

@@ -19,6 +19,8 @@ const BOUNDS: [f64; 15] =
 pub struct Readings<'a> {
     pub collector: &'a StatisticsCollector,
     pub users: usize,
+    /// Connections that have no user yet.
+    pub anonymous: usize,
     pub topics: usize,
     pub subscriptions: usize,
     pub shards: Vec<ShardReading>,
@@ -97,9 +99,14 @@ fn connections(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics
     page.by_label("carillon_connections_closed_total", "Ends of connections by reason. unresponsive and lost: network; slow_consumer: see carillon_messages_dropped_total; protocol_error: a broken client.", "reason", Close::ALL, |close| {
         (close.label(), collector.tally(|tally| tally.closes.get(close)))
     });
-    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; circuit_open: lookupUser keeps failing; memory_pressure: see carillon_degradation_level; stopping: while it shuts down.", "reason", Refusal::ALL, |refusal| {
+    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; circuit_open: lookupUser keeps failing; memory_pressure: see carillon_degradation_level; too_many_anonymous: see carillon_connections_anonymous; stopping: while it shuts down.", "reason", Refusal::ALL, |refusal| {
         (refusal.label(), collector.tally(|tally| tally.rejections.get(refusal)))
     });
+    page.gauge(
+        "carillon_connections_anonymous",
+        "Connections that have not sent their token yet; none without authTimeout. At maxAnonymous newcomers without a token get 503.",
+        readings.anonymous as f64,
+    );
     page.gauge("carillon_users", "Users with an open connection.", readings.users as f64);
     page.gauge("carillon_topics", "Bills that anybody follows.", readings.topics as f64);
     page.gauge("carillon_subscriptions", "Pairs of a bill and a user that follows it.", readings.subscriptions as f64);
@@ -327,6 +334,7 @@ mod tests {
         Readings {
             collector,
             users: 2,
+            anonymous: 0,
             topics: 3,
             subscriptions: 4,
             shards: vec![ShardReading {

@@ -166,6 +166,7 @@ labels! {
         MemoryPressure => "memory_pressure",
         MethodNotAllowed => "method_not_allowed",
         Stopping => "stopping",
+        TooManyAnonymous => "too_many_anonymous",
         Unauthorized => "unauthorized",
         WrongPath => "wrong_path",
     }

@@ -69,6 +69,8 @@ pub enum Unavailability {
     MemoryPressure,
     /// The service is stopping, or does not run.
     Stopping,
+    /// Too many connections have no user yet.
+    TooManyAnonymous,
 }
 
 /// Everything before the token, in the order of the contract: the first fault is the one answered.
@@ -230,6 +232,7 @@ impl Rejection {
             Self::Unavailable { why: Unavailability::CircuitOpen, .. } => "circuit_open",
             Self::Unavailable { why: Unavailability::MemoryPressure, .. } => "memory_pressure",
             Self::Unavailable { why: Unavailability::Stopping, .. } => "stopping",
+            Self::Unavailable { why: Unavailability::TooManyAnonymous, .. } => "too_many_anonymous",
             Self::WrongPath => "wrong_path",
         }
     }

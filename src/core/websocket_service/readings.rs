@@ -102,6 +102,7 @@ impl WebSocketService {
         metrics_reporter::render(&Readings {
             collector: &self.statistics,
             users: counts.users,
+            anonymous: self.run().map_or(0, |run| run.shared.anonymous.count()),
             topics: counts.bills,
             subscriptions: counts.subscriptions,
             shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
