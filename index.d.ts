@@ -30,6 +30,9 @@ export interface WebSocketServiceOptions {
   circuitBreaker?: boolean | undefined
   /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
   authTimeout?: number | undefined
+  /** Connections that may wait for their token at the same time, with `authTimeout`; beyond it 503. After 3 refused `auth` messages a
+   *  connection is closed with 1008. @default 1000 */
+  maxAnonymous?: number | undefined
   /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
    *  does; `save` is never tried again. */
   preferences?: {
