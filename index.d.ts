@@ -52,6 +52,9 @@ export interface WebSocketServiceOptions {
   /** Bills one connection may follow. One more is answered with {"type":"error","message":"Subscription limit reached"}, or
    *  listed in `failed` of a batch. @default 1000 */
   maxSubscriptions?: number | undefined
+  /** What counts as memory pressure: the container's limit, the machine's memory, V8's heap. The machine's counts only while
+   *  this process holds at least a quarter of what is in use. @default all three true */
+  memorySources?: { container?: boolean | undefined; machine?: boolean | undefined; heap?: boolean | undefined } | undefined
   /** Unwritten bytes one connection may hold. @default 1048576 */
   maxBackpressure?: number | undefined
   /** What happens to a connection above it: closed with 1013, or its oldest / the newest payloads dropped and counted. @default 'close' */
@@ -63,7 +66,7 @@ export interface WebSocketServiceOptions {
   messageRate?: number | undefined
   /** How many messages may come at once. @default 2 × messageRate */
   messageBurst?: number | undefined
-  /** Reuse a positive look-up this long. @default 0 */
+  /** Reuse a positive look-up of the same user with the same claims this long. @default 0 */
   lookupCacheTtl?: number | undefined
   /** Shard threads. @default max(1, cores − 1) */
   threads?: number | undefined
@@ -139,7 +142,9 @@ export interface MemoryLeakData {
 
 export interface ServiceEvents {
   connection(info: { connectionId: string; userId: string; remoteAddress: string }): void
-  disconnection(info: { connectionId: string; userId: string; code: number; reason: string }): void
+  /** The connection has ended, up to 5 s after its end was decided. The getters forget it before its close frame is written.
+   *  `clean`: both sides have sent a close frame (RFC 6455 §7.1.4); `code` and `reason` are those of the first one, 1006 without. */
+  disconnection(info: { connectionId: string; userId: string; code: number; reason: string; clean: boolean }): void
   subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
   slowConsumer(info: { connectionId: string; userId: string; pendingBytes: number; action: 'close' | 'drop-oldest' | 'drop-newest' }): void
   degradation(info: { level: DegradationLevel; previous: DegradationLevel; pressure: number }): void

@@ -46,22 +46,22 @@ describe('events', () => {
       ['subscription', { ...who, billId: 8, subscribed: false }],
       ['subscription', { ...who, billId: 9, subscribed: false }],
     ])
-    assert.deepEqual(told.at(-1), ['disconnection', { ...who, code: 4000, reason: 'Heartbeat timeout' }])
+    assert.deepEqual(told.at(-1), ['disconnection', { ...who, code: 4000, reason: 'Heartbeat timeout', clean: true }])
   })
 
   it('tell how a connection has ended', async (test) => {
     const site = await TestServer.open(test)
-    const ends: Array<[code: number, reason: string, end: (client: Client) => unknown]> = [
-      [1000, 'Client disconnect', (client) => client.close(1000, 'Client disconnect')],
-      [1005, '', (client) => client.close()],
-      [1006, '', (client) => client.socket.terminate()],
-      [1009, '', (client) => client.sendText('x'.repeat(102_401))],
+    const ends: Array<[code: number, reason: string, clean: boolean, end: (client: Client) => unknown]> = [
+      [1000, 'Client disconnect', true, (client) => client.close(1000, 'Client disconnect')],
+      [1005, '', true, (client) => client.close()],
+      [1006, '', false, (client) => client.socket.terminate()],
+      [1009, '', false, (client) => client.sendText('x'.repeat(102_401))],
     ]
-    for (const [code, reason, end] of ends) {
+    for (const [code, reason, clean, end] of ends) {
       const gone = site.event('disconnection')
       end(await site.connect('ann'))
       const info = await gone
-      assert.deepEqual([info.code, info.reason], [code, reason])
+      assert.deepEqual([info.code, info.reason, info.clean], [code, reason, clean])
     }
     const peer = await site.rawConnection('ann')
     const gone = site.event('disconnection')
@@ -71,7 +71,7 @@ describe('events', () => {
     const last = site.event('disconnection')
     await site.service.shutdown()
     const info = await last
-    assert.deepEqual([info.code, info.reason], [1001, 'Server shutdown'])
+    assert.deepEqual([info.code, info.reason, info.clean], [1001, 'Server shutdown', true])
   })
 
   const forwarded: Array<[trustProxy: number | string[] | undefined, header: string | undefined, address: string]> = [

@@ -314,7 +314,7 @@ describe('frames', () => {
 describe('many requests at once', () => {
   it('are all answered, in their order', async (test) => {
     const count = 5000
-    const site = await TestServer.open(test)
+    const site = await TestServer.open(test, { maxSubscriptions: count })
     const client = await site.connect('ann')
     for (let index = 1; index <= count; index++) {
       client.send(index % 2 === 0 ? 'subscribe' : 'unsubscribe', { bill_id: index }, { messageId: index })

@@ -280,15 +280,14 @@ describe('the reports', () => {
     assert.ok(health.heapUsedPercent > 0 && health.heapUsedPercent <= 100)
   })
 
-  it('getHealthStatus: warns of a high latency', async (test) => {
+  it('getHealthStatus: a latency that only a client tells of is told, and no symptom', async (test) => {
     const site = await TestServer.open(test)
     const client = await site.connect('ann')
     client.send('unsubscribe', {}, { timestamp: Date.now() - 5000 })
     await client.probe()
-    const { warnings, status } = site.service.getHealthStatus()
-    assert.equal(warnings.length, 1)
-    assert.match(warnings[0] ?? '', /^High average latency: 5\d{3}ms$/)
-    assert.notEqual(status, 'healthy')
+    const { warnings, status, stats } = site.service.getHealthStatus()
+    assert.ok(stats.averageLatency >= 5000, `${stats.averageLatency} ms`)
+    assert.deepEqual({ warnings, status }, { warnings: [], status: 'healthy' })
   })
 
   it('getMetrics: the same numbers, in groups', async (test) => {

@@ -129,6 +129,7 @@ export const everyOption: Required<WebSocketServiceOptions> = {
   maxBackpressure: 1 << 16,
   maxSubscriptions: 5000,
   maxAnonymous: 50,
+  memorySources: { machine: false },
   slowConsumer: 'drop-oldest',
   trustProxy: ['10.0.0.0/8'],
   messageRate: 10,
@@ -184,7 +185,7 @@ function everySetting(): RuntimeConfigValues {
 /** Every event, with every member of its argument. A new event has to be added here. */
 export const everyListener: { [E in keyof ServiceEvents]: ServiceEvents[E] } = {
   connection: ({ connectionId, userId, remoteAddress }) => void (connectionId + userId + remoteAddress),
-  disconnection: ({ connectionId, userId, code, reason }) => void (connectionId + userId + code.toFixed() + reason),
+  disconnection: ({ connectionId, userId, code, reason, clean }) => void (connectionId + userId + code.toFixed() + reason + (clean satisfies boolean)),
   subscription: ({ connectionId, userId, billId, subscribed }) => void [connectionId + userId, billId.toFixed(), subscribed === true],
   slowConsumer: ({ connectionId, userId, pendingBytes, action }) => void [connectionId + userId, pendingBytes.toFixed(), action === 'drop-newest'],
   degradation: ({ level, previous, pressure }) => void [level === 'severe', previous === 'normal', pressure.toFixed()],

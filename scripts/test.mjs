@@ -48,6 +48,7 @@ await main(async () => {
   await step('the core knows no Node', coreIsAlone)
   await step('dependencies: licences, sources, duplicates', deny)
   await step('Rust tests', () => run('cargo', ['test', ...CORE]))
+  await step('models of threads over locks', () => run('npm', ['run', 'test:models']))
   await step('tests of the load generator', () => run('cargo', ['test', '--locked', '--manifest-path', 'bench/load/Cargo.toml']))
   await step('build the addon, declarations unchanged', buildUnchanged)
   await step('tests of the client', () => testClient())

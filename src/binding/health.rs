@@ -11,6 +11,7 @@ use crate::core::json::iso_timestamp;
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::memory::sources::Usage;
 use crate::monitoring::health_checker::{self, Condition, HeapUse, Vitals};
+use crate::monitoring::recent::Outgoing;
 use crate::monitoring::statistics_collector::UnixMillis;
 
 /// Bytes, as `process.memoryUsage()` tells them.
@@ -28,7 +29,7 @@ pub fn status(env: &Env, core: &Core, host: &NodeHost, base: &BaseConfig) -> Res
     let now = UnixMillis::now();
     let statistics = core.statistics();
     let stats = ServiceStats::new(&statistics, &core.counts(), now);
-    let vitals = vitals(&stats, &memory, base);
+    let vitals = vitals(&stats, &core.recent(), &memory, base);
     let report = health_checker::examine(&vitals, &core.surroundings(host.event_loop_delay()));
     Ok(HealthStatus {
         timestamp: iso_timestamp(now.as_f64()),
@@ -94,21 +95,21 @@ pub fn analysis<'env>(env: &'env Env, core: &Core, base: &BaseConfig) -> Result<
     analysis.set("messages", messages)?;
     analysis.set("performance", performance)?;
     analysis.set("memory", process)?;
-    let warnings = health_checker::analyse(&vitals(&stats, &memory, base), sizes.total());
+    let warnings = health_checker::analyse(&vitals(&stats, &core.recent(), &memory, base), sizes.total());
     analysis.set("warnings", warnings)?;
     Ok(analysis)
 }
 
-fn vitals(stats: &ServiceStats, memory: &NodeMemory, base: &BaseConfig) -> Vitals {
+fn vitals(stats: &ServiceStats, recent: &Outgoing, memory: &NodeMemory, base: &BaseConfig) -> Vitals {
     Vitals {
         active_connections: stats.active_connections,
         expected_connections: base.connection_pool_size as f64,
         queue_depth: stats.queue_depth,
         max_queue_size: base.max_queue_size as f64,
-        dropped_messages: stats.dropped_messages,
-        queue_overflows: stats.queue_overflows,
-        average_latency_ms: stats.average_latency,
-        success_rate: stats.message_success_rate,
+        dropped_messages: recent.lost as f64,
+        queue_overflows: recent.refused as f64,
+        average_latency_ms: recent.average_publish_time().as_secs_f64() * 1000.0,
+        success_rate: recent.success_rate(),
         heap: match memory.old_generation {
             Some(heap) => HeapUse { used: heap.used as f64, total: memory.heap_total, limit: Some(heap.limit as f64) },
             None => HeapUse { used: memory.heap_used, total: memory.heap_total, limit: None },

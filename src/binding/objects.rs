@@ -247,7 +247,7 @@ impl ServiceStats {
             },
             connection_pool_size: users,
             dedupe_cache_size: counts.dedupe_entries as f64,
-            message_success_rate: success_rate(statistics),
+            message_success_rate: statistics.message_success_rate,
         }
     }
 }
@@ -255,13 +255,6 @@ impl ServiceStats {
 /// Whole seconds from `earlier` to `later`.
 pub fn seconds_between(earlier: UnixMillis, later: UnixMillis) -> f64 {
     (later.0.saturating_sub(earlier.0) / 1000) as f64
-}
-
-pub fn success_rate(statistics: &Statistics) -> f64 {
-    if statistics.total_messages == 0 {
-        return 1.0;
-    }
-    1.0 - statistics.dropped_messages as f64 / statistics.total_messages as f64
 }
 
 impl ServiceMetrics {
@@ -287,7 +280,7 @@ impl ServiceMetrics {
                 p99_latency: percentile(latencies, 0.99),
                 queue_depth: counts.queue_depth as f64,
                 queue_overflows: statistics.queue_overflows as f64,
-                message_success_rate: success_rate(statistics),
+                message_success_rate: statistics.message_success_rate,
             },
             subscriptions: SubscriptionMetrics {
                 total_bills: counts.bills as f64,
@@ -362,11 +355,12 @@ pub fn event_arguments<'env>(env: &'env Env, event: &Event) -> Result<Vec<Unknow
             object.set("previous", previous.as_str())?;
             object.set("pressure", *pressure)?;
         }
-        Event::Disconnection { id, code, reason } => {
+        Event::Disconnection { id, code, reason, clean } => {
             object.set("connectionId", id.to_string())?;
             object.set("userId", id.user.as_str())?;
             object.set("code", u32::from(*code))?;
             object.set("reason", reason.as_str())?;
+            object.set("clean", *clean)?;
         }
         Event::Error(error) => {
             let described = napi::Error::new(error.code().to_owned(), describe(error));

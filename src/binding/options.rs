@@ -17,11 +17,12 @@ use crate::core::service_options::{Batching, ServiceOptions, SlowConsumerPolicy}
 use crate::core::subscription_manager::ShardSet;
 use crate::core::token_bucket::Rate;
 use crate::error::{Error, ErrorKind};
+use crate::memory::sources::MemorySources;
 use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
 use crate::types::HookKind;
 
-const KNOWN: [&str; 30] = [
+const KNOWN: [&str; 31] = [
     "allowedOrigins",
     "authTimeout",
     "base",
@@ -43,6 +44,7 @@ const KNOWN: [&str; 30] = [
     "maxBackpressure",
     "maxQueueBytes",
     "maxSubscriptions",
+    "memorySources",
     "messageBurst",
     "messageRate",
     "path",
@@ -160,6 +162,7 @@ impl Reader<'_> {
         if let Some(ttl) = self.integer("lookupCacheTtl", 0.0, DAY_MS)? {
             service.lookup_cache_ttl = millis(ttl);
         }
+        service.memory_sources = self.memory_sources()?;
         service.message_rate = self.message_rate()?;
         let functions = self.functions()?;
         let names = |kind| functions.hooks.iter().any(|(named, _)| *named == kind);
@@ -176,6 +179,37 @@ impl Reader<'_> {
             audience: self.string("jwtAudience")?,
             bridges_everything: self.one_of("transport", &["auto", "bridge"], transport)?.unwrap_or_default(),
         })
+    }
+
+    fn memory_sources(&self) -> Result<MemorySources> {
+        let mut sources = MemorySources::default();
+        let Some(given) = self.get("memorySources")? else { return Ok(sources) };
+        let object = values::as_object(&given).ok_or_else(|| {
+            self.wrong("memorySources", "an object with any of container, machine and heap", values::kind(&given))
+        })?;
+        for name in Object::keys(&object)? {
+            let source = match name.as_str() {
+                "container" => &mut sources.container,
+                "machine" => &mut sources.machine,
+                "heap" => &mut sources.heap,
+                _ => {
+                    return Err(self.wrong(
+                        "memorySources",
+                        "an object with any of container, machine and heap",
+                        &name,
+                    ));
+                }
+            };
+            let value = values::property(&object, &name)?;
+            if !values::is_absent(&value) {
+                let name = format!("memorySources.{name}");
+                if values::kind(&value) != "boolean" {
+                    return Err(self.wrong(&name, "a boolean", values::kind(&value)));
+                }
+                *source = values::read(&value)?;
+            }
+        }
+        Ok(sources)
     }
 
     fn key(&self) -> Result<KeySource> {

@@ -107,6 +107,14 @@ pub(super) enum Applicant {
 }
 
 impl Applicant {
+    /// Whether it has gone meanwhile.
+    fn has_left(&self) -> bool {
+        match self {
+            Self::Source(source) => source.has_ended(),
+            Self::Visitor(visitor) => visitor.has_ended(),
+        }
+    }
+
     /// To be polled by a task.
     fn visiting(self, shard: &Rc<Shard>) -> io::Result<Visitor> {
         match self {
@@ -142,6 +150,10 @@ impl Shard {
         peer: Peer,
     ) {
         match self.decide(&head).await {
+            // The look-up takes its time. Who is not there any more is no connection, and nobody hears of one.
+            Ok(_) if self.shared.options.has_lookup && applicant.has_left() => {
+                debug!("a peer left during its handshake")
+            }
             Ok((upgrade, admitted)) => {
                 let trusted = &self.shared.options.trust_proxy;
                 let remote = forwarded::client_of(&head, peer, trusted).map(|address| address.to_string());
@@ -175,7 +187,8 @@ impl Shard {
         };
         let Some(connection) = under_way.connection() else { return };
         drop(under_way);
-        if !connection.is_listening() {
+        // A peer that has left meanwhile is no connection.
+        if !connection.is_listening() || (renewing.is_none() && connection.transport.has_ended()) {
             return;
         }
         let mut is_refused = false;
@@ -339,7 +352,7 @@ impl Shard {
     }
 
     async fn look_up(&self, identity: &Identity) -> Result<(), AuthFault> {
-        if !self.shared.options.has_lookup || self.shared.was_found(&identity.user) {
+        if !self.shared.options.has_lookup || self.shared.was_found(identity) {
             return Ok(());
         }
         let user: Arc<str> = (&identity.user).into();
@@ -347,7 +360,7 @@ impl Shard {
         let arguments = [HookArgument::Text(user.clone()), HookArgument::Json(claims.into())];
         match self.call_hook(&HookCall::new(HookKind::LookupUser, user, arguments)).await {
             Ok(answer) if answer.is_true() => {
-                self.shared.remember_found(&identity.user);
+                self.shared.remember_found(identity);
                 Ok(())
             }
             Ok(_) => Err(AuthFault::Refused("unknown user")),

@@ -4,11 +4,13 @@
 //! message. Its lock is held for microseconds and calls nothing back.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use crate::sync::{Mutex, MutexGuard};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId, UserId};
 use crate::utils::LruCache;
 
@@ -37,6 +39,10 @@ struct Users {
     /// Counts users as they come, so that they can be listed in the order of their first connection.
     arrivals: u64,
     left: LruCache<UserId, ()>,
+    /// Users with an open connection.
+    present: usize,
+    /// What names, and lists of several connections, take.
+    entry_bytes: usize,
     epoch: Instant,
 }
 
@@ -68,6 +74,8 @@ impl ConnectionManager {
                 by_id: HashMap::new(),
                 arrivals: 0,
                 left: LruCache::new(REMEMBERED_LEAVERS),
+                present: 0,
+                entry_bytes: 0,
                 epoch: now,
             }),
         }
@@ -80,25 +88,33 @@ impl ConnectionManager {
         if limit == 0 {
             return None;
         }
-        let entry = users.entry(user);
+        let (user, entry) = users.entry(user);
         if entry.reserved as usize + entry.open.len() >= limit {
             return None;
         }
         entry.reserved += 1;
-        Some(Reservation { manager: self.clone(), user: user.clone() })
+        Some(Reservation { manager: self.clone(), user })
     }
 
     /// Forgets a connection; the last one takes the user along.
     pub fn close(&self, user: &UserId, number: ConnectionNumber, now: Instant) {
         let mut users = self.lock();
-        if let Some(entry) = users.by_id.get_mut(user.as_str()) {
-            entry.open.retain(|open| open.number != number);
-            if entry.open.is_empty() {
-                let elapsed = users.elapsed(now);
-                users.left.put(user.clone(), (), elapsed);
-            }
-            users.forget_if_empty(user);
+        let Some(entry) = users.by_id.get_mut(user.as_str()) else { return };
+        let (count, before) = (entry.open.len(), entry.heap_bytes());
+        entry.open.retain(|open| open.number != number);
+        let (left, after) = (entry.open.len(), entry.heap_bytes());
+        users.entry_bytes = users.entry_bytes - before + after;
+        if left == 0 && count > 0 {
+            users.present -= 1;
+            let elapsed = users.elapsed(now);
+            users.left.put(user.clone(), (), elapsed);
         }
+        users.forget_if_empty(user);
+    }
+
+    /// The open connection that the user has had longest.
+    pub fn oldest(&self, user: &str) -> Option<ConnectionRef> {
+        self.lock().by_id.get(user).and_then(|entry| entry.open.first().copied())
     }
 
     /// The open connections of one user, oldest first.
@@ -112,7 +128,7 @@ impl ConnectionManager {
 
     /// How many users have an open connection.
     pub fn user_count(&self) -> usize {
-        self.lock().by_id.values().filter(|entry| !entry.open.is_empty()).count()
+        self.lock().present
     }
 
     /// Everybody with an open connection, in the order of their first connection.
@@ -130,14 +146,11 @@ impl ConnectionManager {
         present.into_iter().map(|(_, user)| user).collect()
     }
 
-    /// What the table takes, names included.
+    /// What the table takes, names included. In constant time.
     pub fn heap_bytes(&self) -> usize {
         let users = self.lock();
         let entries = users.by_id.capacity() * (size_of::<(UserId, User)>() + 1);
-        let names: usize = users.by_id.keys().map(|user| user.heap_bytes()).sum();
-        let spilled = |user: &User| if user.open.spilled() { user.open.capacity() } else { 0 };
-        let references: usize = users.by_id.values().map(spilled).sum::<usize>() * size_of::<ConnectionRef>();
-        entries + names + references + users.left.heap_bytes()
+        entries + users.entry_bytes + users.left.heap_bytes()
     }
 
     /// Forgets those who left too long ago to come back.
@@ -148,24 +161,28 @@ impl ConnectionManager {
     }
 
     fn lock(&self) -> MutexGuard<'_, Users> {
-        // No code that can panic runs under the lock, so what it protects is whole even if a thread died.
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock()
     }
 }
 
 impl Users {
-    fn entry(&mut self, user: &UserId) -> &mut User {
-        let arrivals = &mut self.arrivals;
-        self.by_id.entry(user.clone()).or_insert_with(|| {
-            *arrivals += 1;
-            User { arrival: *arrivals, reserved: 0, open: SmallVec::new() }
-        })
+    /// The user's entry, and the name it is kept under: one for all connections of the user.
+    fn entry(&mut self, user: &UserId) -> (UserId, &mut User) {
+        match self.by_id.entry(user.clone()) {
+            Entry::Occupied(entry) => (entry.key().clone(), entry.into_mut()),
+            Entry::Vacant(entry) => {
+                self.arrivals += 1;
+                self.entry_bytes += user.heap_bytes();
+                (user.clone(), entry.insert(User { arrival: self.arrivals, reserved: 0, open: SmallVec::new() }))
+            }
+        }
     }
 
     fn forget_if_empty(&mut self, user: &UserId) {
         let empty = self.by_id.get(user.as_str()).is_some_and(|entry| entry.open.is_empty() && entry.reserved == 0);
         if empty {
-            self.by_id.remove(user.as_str());
+            let freed = self.by_id.remove(user.as_str()).map_or(0, |entry| entry.heap_bytes());
+            self.entry_bytes -= user.heap_bytes() + freed;
             if self.by_id.capacity() > 1024 && self.by_id.len() * 4 < self.by_id.capacity() {
                 self.by_id.shrink_to(self.by_id.len() * 2);
             }
@@ -174,6 +191,12 @@ impl Users {
 
     fn elapsed(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl User {
+    fn heap_bytes(&self) -> usize {
+        if self.open.spilled() { self.open.capacity() * size_of::<ConnectionRef>() } else { 0 }
     }
 }
 
@@ -187,11 +210,15 @@ impl Reservation {
         let mut users = self.manager.lock();
         let elapsed = users.elapsed(now);
         let window = u64::try_from(RECONNECT_WINDOW.as_millis()).unwrap_or(u64::MAX);
-        let entry = users.entry(&self.user);
+        let (_, entry) = users.entry(&self.user);
+        let before = entry.heap_bytes();
         entry.open.push(connection);
-        if entry.open.len() > 1 {
+        let (count, after) = (entry.open.len(), entry.heap_bytes());
+        users.entry_bytes = users.entry_bytes - before + after;
+        if count > 1 {
             return Arrival::New;
         }
+        users.present += 1;
         if users.left.get(&self.user, elapsed, window).is_none() {
             return Arrival::New;
         }
@@ -263,6 +290,28 @@ mod tests {
         manager.close(&UserId::new("zoe"), ConnectionNumber(2), now);
         assert_eq!(names(&manager), ["ann", "bob"]);
         assert_eq!(manager.user_count(), 2);
+    }
+
+    #[test]
+    fn what_is_counted_while_it_changes_is_what_a_walk_would_count() {
+        let (manager, now) = manager();
+        for number in 0..30 {
+            let user = UserId::new(&format!("user-{}", number % 7));
+            manager.reserve(&user, 10).expect("a free place").open(connection(number), now);
+        }
+        let in_flight = manager.reserve(&UserId::new("zoe"), 10);
+        assert_eq!(manager.oldest("user-3").map(|oldest| oldest.number), Some(ConnectionNumber(3)));
+        for number in [3, 10, 17, 24, 4, 4] {
+            manager.close(&UserId::new(&format!("user-{}", number % 7)), ConnectionNumber(number), now);
+        }
+        let users = manager.lock();
+        let names: usize = users.by_id.keys().map(UserId::heap_bytes).sum();
+        assert_eq!(users.entry_bytes, names + users.by_id.values().map(User::heap_bytes).sum::<usize>());
+        assert_eq!(users.present, users.by_id.values().filter(|user| !user.open.is_empty()).count());
+        assert_eq!(users.present, 6);
+        drop(users);
+        drop(in_flight);
+        assert_eq!((manager.user_count(), manager.oldest("user-3")), (6, None));
     }
 
     #[test]

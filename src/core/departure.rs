@@ -1,11 +1,14 @@
 //! How connections go: closed by us, closed by the peer, lost, cut, or drained at shutdown.
 //!
-//! A connection departs once: it leaves every table at the moment its end is decided, not when the socket
-//! follows, so that what the getters say agrees with what the peer has been told. Runs on the shard's thread.
+//! A connection departs once: it leaves every table at the moment its end is decided, before its close frame is written, so
+//! that what the getters say agrees with what the peer has been told. The application is told when the connection has
+//! really ended, which may be up to [`CLOSING_TIMEOUT`] later. Runs on the shard's thread.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
 use tracing::debug;
 
 use crate::core::connection::{Connection, State};
@@ -19,13 +22,45 @@ use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::{Close, DropReason};
 use crate::transport::assembler::PeerClose;
 use crate::transport::prepared::Prepared;
-use crate::types::{BillId, Priority};
+use crate::types::{BillId, ConnectionId, ConnectionKey, Priority};
 
 /// How long a peer may take to complete the closing handshake and the end of the stream.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an empty close frame means (RFC 6455 §7.1.5).
 const NO_STATUS_RECEIVED: u16 = 1005;
+
+/// Connections that have left the tables and have not ended yet, for the event that tells of the end. Empty while nobody
+/// listens.
+#[derive(Default)]
+pub(super) struct Departures(RefCell<FxHashMap<ConnectionKey, Departure>>);
+
+struct Departure {
+    id: ConnectionId,
+    code: u16,
+    reason: String,
+    /// Whether the peer has sent its close frame.
+    is_answered: bool,
+}
+
+impl Departures {
+    /// The peer's close frame has come.
+    fn answered(&self, key: ConnectionKey) {
+        if let Some(departure) = self.0.borrow_mut().get_mut(&key) {
+            departure.is_answered = true;
+        }
+    }
+
+    fn take(&self, key: ConnectionKey) -> Option<Departure> {
+        let mut departures = self.0.borrow_mut();
+        let departure = departures.remove(&key);
+        if departures.is_empty() {
+            // The end of a crowd must not keep its room.
+            *departures = FxHashMap::default();
+        }
+        departure
+    }
+}
 
 impl Shard {
     /// Sends a close frame and waits for the peer's.
@@ -61,6 +96,7 @@ impl Shard {
     /// The peer sent a close frame: it is answered with the same code and reason, unless it answers ours.
     pub(super) fn peer_closed(&self, connection: &Rc<Connection>, close: Option<PeerClose<'_>>) {
         if !connection.is_listening() {
+            self.departures.answered(connection.key);
             self.finish(connection);
             return;
         }
@@ -89,6 +125,12 @@ impl Shard {
     /// The stream of a connection has ended; called once, as the last thing.
     pub(super) fn retire(&self, connection: &Rc<Connection>, ending: Ending) {
         self.depart(connection, State::Cut, &ending);
+        let is_written = !connection.outbox.borrow().is_due();
+        if let Some(Departure { id, code, reason, is_answered }) = self.departures.take(connection.key) {
+            // Nothing was queued behind the close frame, so with everything written that has been, too.
+            let clean = is_answered && is_written;
+            self.shared.host.emit(Event::Disconnection { id, code, reason, clean });
+        }
         let discarded = connection.outbox.borrow_mut().discard();
         self.counters.dropped(DropReason::Disconnected, discarded);
         connection.outbox.take();
@@ -137,7 +179,7 @@ impl Shard {
         self.rouse(connection);
     }
 
-    /// Moves the connection to `next`; if it was open, takes it out of every table and tells of it.
+    /// Moves the connection to `next`; if it was open, takes it out of every table. Its end is told of by [`retire`](Self::retire).
     fn depart(&self, connection: &Rc<Connection>, next: State, ending: &Ending) {
         let before = std::mem::replace(&mut *connection.state.borrow_mut(), next);
         if matches!(before, State::Open(_) | State::Anonymous { .. }) {
@@ -153,9 +195,13 @@ impl Shard {
         self.shared.users.close(&member.user, connection.number, Instant::now());
         self.shared.statistics.connection_closed();
         if self.shared.host.listens(EventKind::Disconnection) {
-            let id = crate::types::ConnectionId { user: member.user, number: connection.number };
-            let event = Event::Disconnection { id, code: ending.code(), reason: ending.reason().to_owned() };
-            self.shared.host.emit(event);
+            let departure = Departure {
+                id: ConnectionId { user: member.user, number: connection.number },
+                code: ending.code(),
+                reason: ending.reason().to_owned(),
+                is_answered: matches!(ending, Ending::ByPeer { .. }),
+            };
+            self.departures.0.borrow_mut().insert(connection.key, departure);
         }
     }
 }

@@ -17,14 +17,35 @@ use crate::types::{BillId, ConnectionId, HookKind};
 /// What the service tells. Built only for kinds somebody listens to, errors excepted.
 #[derive(Debug)]
 pub enum Event {
-    Connection { id: ConnectionId, remote_address: String },
-    Degradation { level: DegradationLevel, previous: DegradationLevel, pressure: f64 },
-    Disconnection { id: ConnectionId, code: u16, reason: String },
+    Connection {
+        id: ConnectionId,
+        remote_address: String,
+    },
+    Degradation {
+        level: DegradationLevel,
+        previous: DegradationLevel,
+        pressure: f64,
+    },
+    /// A connection has ended. `clean`: both sides have sent a close frame (RFC 6455 §7.1.4).
+    Disconnection {
+        id: ConnectionId,
+        code: u16,
+        reason: String,
+        clean: bool,
+    },
     Error(Error),
     MemoryLeak(Leak),
-    SlowConsumer { id: ConnectionId, pending_bytes: usize, action: SlowConsumerPolicy },
+    SlowConsumer {
+        id: ConnectionId,
+        pending_bytes: usize,
+        action: SlowConsumerPolicy,
+    },
     StateChange(LifecycleState),
-    Subscription { id: ConnectionId, bills: Vec<BillId>, subscribed: bool },
+    Subscription {
+        id: ConnectionId,
+        bills: Vec<BillId>,
+        subscribed: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -29,12 +29,15 @@ pub mod json_members;
 pub mod log_throttle;
 mod lone_surrogates;
 pub mod message_handler;
+#[cfg(all(test, feature = "model"))]
+mod models;
 pub mod operation_queue_manager;
 pub mod outbox;
 pub mod outgoing;
 mod receiver;
 mod reception;
 mod relief;
+mod run_end;
 pub mod service_options;
 pub mod shard;
 mod shared;
@@ -43,6 +46,7 @@ mod timers;
 pub mod token_bucket;
 mod turn;
 mod visitor;
+mod wake_queue;
 pub mod websocket_service;
 
 pub use admission::Arrival;

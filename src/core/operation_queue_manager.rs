@@ -1,12 +1,14 @@
 //! Publishes waiting for a shard, by priority, bounded in bytes; never used for bookkeeping.
 //!
-//! Publishers push from any thread, the shard takes. The lock covers moving pointers, nothing else.
+//! Publishers reserve room on every shard a publish concerns and then push through the permits, so that it is queued at all of
+//! them or at none; the shard takes. The lock covers moving pointers, nothing else.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::connection_manager::ConnectionRef;
 use crate::core::shard::Bell;
+use crate::sync::{Mutex, MutexGuard};
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority};
 use crate::utils::PriorityQueue;
@@ -37,25 +39,27 @@ pub struct OperationQueue {
     bell: Arc<Bell>,
 }
 
+/// Room for one message in one queue. Dropped without a push, it gives the room back.
+#[must_use = "room that is not used is given back"]
+#[derive(Debug)]
+pub struct Permit<'queue> {
+    queue: &'queue OperationQueue,
+    /// 0 once it is used.
+    cost: usize,
+}
+
 impl OperationQueue {
     /// `bell` is rung whenever there is something to take.
     pub fn new(max_bytes: usize, bell: Arc<Bell>) -> Self {
         Self { waiting: Mutex::new(PriorityQueue::new(max_bytes)), bell }
     }
 
-    /// Whether an operation with this message would be accepted now.
-    pub fn has_room(&self, message: &Prepared) -> bool {
-        self.lock().has_room(Operation::cost(message))
-    }
-
-    /// `false` if the bound forbids it; the operation is then counted as refused and gone.
-    pub fn push(&self, operation: Operation) -> bool {
-        let cost = Operation::cost(&operation.message);
-        let accepted = self.lock().push(operation.priority, cost, operation).is_ok();
-        if accepted {
-            self.bell.notify_one();
-        }
-        accepted
+    /// Room for an operation with this message, which nobody else can take; `None` if the bound forbids it.
+    pub fn reserve(&self, message: &Prepared) -> Option<Permit<'_>> {
+        let cost = message.payload().len() + OVERHEAD_BYTES;
+        let fits = self.lock().reserve(cost);
+        // Made only if it fits: a permit that is dropped gives room back.
+        fits.then(|| Permit { queue: self, cost })
     }
 
     /// The next operations in the order they are to be carried out, at most `most`.
@@ -93,14 +97,24 @@ impl OperationQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, PriorityQueue<Operation>> {
-        // No code that can panic runs under the lock, so what it protects is whole even if a thread died.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }
 
-impl Operation {
-    fn cost(message: &Prepared) -> usize {
-        message.payload().len() + OVERHEAD_BYTES
+impl Permit<'_> {
+    /// Queues an operation with the message the room was reserved for. Cannot fail.
+    pub fn push(mut self, operation: Operation) {
+        let cost = std::mem::take(&mut self.cost);
+        self.queue.lock().push_reserved(operation.priority, cost, operation);
+        self.queue.bell.notify_one();
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.cost > 0 {
+            self.queue.lock().release(self.cost);
+        }
     }
 }
 
@@ -117,12 +131,18 @@ mod tests {
         }
     }
 
+    fn push(queue: &OperationQueue, operation: Operation) -> bool {
+        let Some(permit) = queue.reserve(&operation.message) else { return false };
+        permit.push(operation);
+        true
+    }
+
     #[test]
     fn urgent_operations_are_taken_first_and_each_kind_in_order() {
         let queue = OperationQueue::new(1 << 20, Arc::default());
         for text in ["a", "b"] {
-            assert!(queue.push(operation(Priority::Normal, text)));
-            assert!(queue.push(operation(Priority::Immediate, &text.to_uppercase())));
+            assert!(push(&queue, operation(Priority::Normal, text)));
+            assert!(push(&queue, operation(Priority::Immediate, &text.to_uppercase())));
         }
         let mut taken = Vec::new();
         queue.take(10, &mut taken);
@@ -135,14 +155,33 @@ mod tests {
     fn the_bound_is_in_bytes() {
         let queue = OperationQueue::new(10_000, Arc::default());
         let mut accepted = 0;
-        while queue.push(operation(Priority::Normal, &"x".repeat(1000 - OVERHEAD_BYTES))) {
+        while push(&queue, operation(Priority::Normal, &"x".repeat(1000 - OVERHEAD_BYTES))) {
             accepted += 1;
         }
         assert_eq!(accepted, 10);
-        assert!(!queue.has_room(&Prepared::text(Vec::new())));
+        assert!(queue.reserve(&Prepared::text(Vec::new())).is_none());
         let mut taken = Vec::new();
         queue.take(1, &mut taken);
-        assert!(queue.has_room(&Prepared::text(Vec::new())));
+        assert!(queue.reserve(&Prepared::text(Vec::new())).is_some());
+    }
+
+    #[test]
+    fn reserved_room_is_nobody_elses_and_comes_back_if_it_is_not_used() {
+        let queue = OperationQueue::new(1000, Arc::default());
+        let large = operation(Priority::Normal, &"x".repeat(800 - OVERHEAD_BYTES));
+        let small = operation(Priority::Normal, &"x".repeat(300 - OVERHEAD_BYTES));
+        let permit = queue.reserve(&large.message).expect("room");
+        assert!(queue.reserve(&small.message).is_none(), "also while nothing waits yet");
+        assert!(queue.is_empty());
+        drop(permit);
+        let first = queue.reserve(&small.message).expect("the room given back");
+        let second = queue.reserve(&small.message).expect("room");
+        assert!(queue.reserve(&large.message).is_none());
+        second.push(small.clone());
+        // `cleanup()` between a reservation and its push costs neither.
+        assert_eq!(queue.clear(), 1);
+        first.push(small);
+        assert_eq!((queue.len(), queue.bytes()), (1, 300));
     }
 
     #[test]
@@ -150,7 +189,7 @@ mod tests {
         let queue = OperationQueue::new(1 << 20, Arc::default());
         let minute = Duration::from_secs(60);
         for priority in [Priority::Normal, Priority::Immediate, Priority::Normal] {
-            assert!(queue.push(operation(priority, "a")));
+            assert!(push(&queue, operation(priority, "a")));
         }
         let now = Instant::now();
         assert_eq!(queue.discard_older(now, minute), 0);
@@ -162,11 +201,11 @@ mod tests {
     async fn the_bell_is_rung_by_a_push_before_or_after_somebody_waits_for_it() {
         let bell = Arc::new(Bell::new());
         let queue = OperationQueue::new(1 << 20, bell.clone());
-        assert!(queue.push(operation(Priority::Normal, "a")));
+        assert!(push(&queue, operation(Priority::Normal, "a")));
         bell.notified().await;
         let waiter = tokio::spawn(async move { bell.notified().await });
         tokio::task::yield_now().await;
-        assert!(queue.push(operation(Priority::Normal, "b")));
+        assert!(push(&queue, operation(Priority::Normal, "b")));
         waiter.await.expect("no panic");
     }
 }

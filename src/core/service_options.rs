@@ -9,6 +9,7 @@ use crate::config::{BaseConfig, RuntimeValues};
 use crate::core::outbox::Backpressure;
 use crate::core::subscription_manager::ShardSet;
 use crate::core::token_bucket::Rate;
+use crate::memory::sources::MemorySources;
 use crate::transport::deflate;
 use crate::transport::handshake;
 
@@ -65,6 +66,8 @@ pub struct ServiceOptions {
     pub max_anonymous: usize,
     /// Whether the host loads and stores preferences.
     pub has_preferences: bool,
+    /// What counts as memory pressure.
+    pub memory_sources: MemorySources,
     /// Where `proc` and `sys` are, by which memory is measured; another place than `/` is for tests.
     pub system_root: PathBuf,
 }
@@ -93,6 +96,7 @@ impl Default for ServiceOptions {
             auth_timeout: None,
             max_anonymous: 1000,
             has_preferences: false,
+            memory_sources: MemorySources::default(),
             system_root: "/".into(),
         }
     }

@@ -28,6 +28,7 @@ use crate::config::RuntimeValues;
 use crate::core::admission::Arrival;
 use crate::core::connection::Connection;
 use crate::core::containment::{contain, contained};
+use crate::core::departure::Departures;
 use crate::core::fault_injection;
 use crate::core::ingress::{Backlog, READ_BUFFER_BYTES};
 use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
@@ -35,11 +36,12 @@ use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
 use crate::core::reception::Entrance;
 use crate::core::relief::Relief;
+use crate::core::run_end::RunEnd;
 use crate::core::shared::Shared;
 use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
-use crate::core::turn::Knocks;
 use crate::core::visitor::Visitors;
+use crate::core::wake_queue::WakeQueue;
 use crate::memory::memory_manager::Depth;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::monitoring::tally::DropReason;
@@ -111,7 +113,7 @@ pub struct Shard {
     pub(super) roused: RefCell<Vec<ConnectionKey>>,
     /// Connections whose turn was too short.
     pub(super) backlog: RefCell<Backlog>,
-    pub(super) knocks: Arc<Knocks>,
+    pub(super) knocks: Arc<WakeQueue>,
     /// Rung to have the shard look for something to do.
     pub(super) bell: Arc<Bell>,
     /// Where sockets are watched.
@@ -121,6 +123,7 @@ pub struct Shard {
     pub(super) entrance: RefCell<Option<Entrance>>,
     pub(super) door_keeper: RefCell<Option<AbortHandle>>,
     pub(super) admissions: Cell<usize>,
+    pub(super) departures: Departures,
     /// Told when draining begins, and when its deadline comes nearer.
     pub(super) draining: Notify,
     pub(super) post: Arc<Post>,
@@ -143,7 +146,7 @@ pub struct Shard {
 
 impl ShardHandle {
     /// Starts the thread. Its runtime is built here, so that a system that refuses one is the caller's error.
-    pub fn spawn(id: ShardId, shared: Arc<Shared>) -> io::Result<Self> {
+    pub fn spawn(id: ShardId, shared: Arc<Shared>, end: Arc<RunEnd>) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let first = {
             let _context = runtime.enter();
@@ -157,6 +160,8 @@ impl ShardHandle {
             let operations = operations.clone();
             let (dispatch, post, bell) = (shared.dispatch.clone(), post.clone(), bell.clone());
             move || {
+                // Gone last of all that the thread holds.
+                let _end = end;
                 let _log = tracing::dispatcher::set_default(&dispatch);
                 let make = |registry| Shard::new(id, shared.clone(), post.clone(), bell.clone(), registry);
                 restart::keep_running(&runtime, first, make, inbox, &operations);
@@ -222,13 +227,14 @@ impl Shard {
             staged: RefCell::default(),
             roused: RefCell::default(),
             backlog: RefCell::default(),
-            knocks: Arc::new(Knocks::new(bell.clone())),
+            knocks: Arc::new(WakeQueue::new(bell.clone())),
             bell,
             registry,
             visitors: Visitors::default(),
             entrance: RefCell::default(),
             door_keeper: RefCell::default(),
             admissions: Cell::new(0),
+            departures: Departures::default(),
             draining: Notify::new(),
             post,
             next_tick: Cell::new(now + TICK),

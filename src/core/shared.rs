@@ -2,6 +2,8 @@
 //!
 //! Made when a run starts. Each table hides its own lock; nothing here is touched per message.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use tracing::Dispatch;
 
 use crate::config::RuntimeConfig;
 use crate::core::anonymous::Anonymous;
-use crate::core::authenticator::TokenVerifier;
+use crate::core::authenticator::{Identity, TokenVerifier};
 use crate::core::connection_manager::ConnectionManager;
 use crate::core::hooks::Hooks;
 use crate::core::host::Host;
@@ -23,6 +25,10 @@ use crate::utils::LruCache;
 
 /// How many users found lately are remembered.
 const FOUND_USERS: usize = 10_000;
+
+/// A user and two independent hashes of its token's claims, keyed at random: the application may have answered by any of the
+/// claims, and nobody can make others that hash alike.
+type FoundUser = (UserId, u64, u64);
 
 pub struct Shared {
     pub options: ServiceOptions,
@@ -41,8 +47,9 @@ pub struct Shared {
     /// Where the run's log lines go; set as the default of every shard's thread.
     pub dispatch: Dispatch,
     verifier: RwLock<Arc<TokenVerifier>>,
-    /// Users found lately, while look-ups are cached.
-    found: Mutex<LruCache<UserId, ()>>,
+    /// Positive look-ups made lately, while they are cached.
+    found: Mutex<LruCache<FoundUser, ()>>,
+    hashers: [RandomState; 2],
     began: Instant,
 }
 
@@ -70,6 +77,7 @@ impl Shared {
             dispatch,
             verifier: RwLock::new(verifier),
             found: Mutex::new(LruCache::new(FOUND_USERS)),
+            hashers: [RandomState::new(), RandomState::new()],
             began: now,
         }
     }
@@ -83,19 +91,29 @@ impl Shared {
         *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
     }
 
-    /// Whether the user was looked up and found so lately that it need not be done again.
-    pub fn was_found(&self, user: &UserId) -> bool {
+    /// Whether the user was looked up with the same claims and found so lately that it need not be done again.
+    pub fn was_found(&self, identity: &Identity) -> bool {
         let ttl = millis(self.options.lookup_cache_ttl);
-        ttl > 0 && self.found().get(user, millis(self.began.elapsed()), ttl).is_some()
+        let key = self.found_user(identity);
+        key.is_some_and(|key| self.found().get(&key, millis(self.began.elapsed()), ttl).is_some())
     }
 
-    pub fn remember_found(&self, user: &UserId) {
-        if !self.options.lookup_cache_ttl.is_zero() {
-            self.found().put(user.clone(), (), millis(self.began.elapsed()));
+    pub fn remember_found(&self, identity: &Identity) {
+        if let Some(key) = self.found_user(identity) {
+            self.found().put(key, (), millis(self.began.elapsed()));
         }
     }
 
-    fn found(&self) -> MutexGuard<'_, LruCache<UserId, ()>> {
+    /// `None` while look-ups are not cached.
+    fn found_user(&self, identity: &Identity) -> Option<FoundUser> {
+        if self.options.lookup_cache_ttl.is_zero() {
+            return None;
+        }
+        let claims = serde_json::to_vec(&identity.claims).ok()?;
+        Some((identity.user.clone(), self.hashers[0].hash_one(&claims), self.hashers[1].hash_one(&claims)))
+    }
+
+    fn found(&self) -> MutexGuard<'_, LruCache<FoundUser, ()>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

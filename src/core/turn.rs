@@ -8,8 +8,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tracing::{debug, error};
@@ -20,11 +19,10 @@ use crate::core::host::Ending;
 use crate::core::ingress::{Budget, Rest};
 use crate::core::outbox::Flushed;
 use crate::core::receiver::{MessageReceiver, Stop};
-use crate::core::shard::{Bell, Shard};
+use crate::core::shard::Shard;
 use crate::core::visitor::Watched;
 use crate::monitoring::tally::Traffic;
 use crate::transport::socket::reactor::Reactor;
-use crate::types::{ConnectionKey, ConnectionNumber};
 
 /// How long connections of the backlog are served before others get their turn.
 const BACKLOG_SLICE: Duration = Duration::from_millis(3);
@@ -34,37 +32,6 @@ const ROUSED_PER_TURN: usize = 64;
 
 /// What a peer may still send after a close frame was queued for it: what was under way, and little more.
 const MAX_DISCARDED: usize = 1024 * 1024;
-
-/// Connections whose transport wakes from elsewhere: those of a bridge.
-pub struct Knocks {
-    waiting: Mutex<Vec<(ConnectionKey, ConnectionNumber)>>,
-    bell: Arc<Bell>,
-}
-
-/// Wakes one connection.
-struct Knocker {
-    knocks: Arc<Knocks>,
-    connection: (ConnectionKey, ConnectionNumber),
-}
-
-impl Wake for Knocker {
-    fn wake(self: Arc<Self>) {
-        let mut waiting = self.knocks.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(self.connection);
-        drop(waiting);
-        self.knocks.bell.notify_one();
-    }
-}
-
-impl Knocks {
-    pub fn new(bell: Arc<Bell>) -> Self {
-        Self { waiting: Mutex::default(), bell }
-    }
-
-    fn take(&self) -> Vec<(ConnectionKey, ConnectionNumber)> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 impl Shard {
     /// Has the connection given a turn soon, whatever its transport says.
@@ -148,10 +115,7 @@ impl Shard {
 
     fn guarded(self: &Rc<Self>, connection: &Rc<Connection>, turn: impl FnOnce(&Waker) -> Poll<Ending>) {
         self.guard(connection, || {
-            let knocker = connection.transport.wakes().then(|| {
-                let connection = (connection.key, connection.number);
-                Waker::from(Arc::new(Knocker { knocks: self.knocks.clone(), connection }))
-            });
+            let knocker = connection.transport.wakes().then(|| self.knocks.waker(connection.key, connection.number));
             if let Poll::Ready(ending) = turn(knocker.as_ref().unwrap_or(Waker::noop())) {
                 self.retire(connection, ending);
             }

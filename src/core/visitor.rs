@@ -103,6 +103,16 @@ impl Visitor {
         self.transport()?.try_write(&[IoSlice::new(bytes)])
     }
 
+    /// Whether the peer has gone, as far as is known.
+    pub fn has_ended(&self) -> bool {
+        if let Some(expectation) = self.shard.visitors.0.borrow_mut().get_mut(self.place)
+            && let Some(transport) = &self.transport
+        {
+            transport.note(std::mem::take(&mut expectation.news));
+        }
+        self.transport.as_ref().is_none_or(Transport::has_ended)
+    }
+
     pub fn shutdown_write(&self) {
         if let Some(transport) = &self.transport {
             transport.shutdown_write();

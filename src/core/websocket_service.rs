@@ -1,22 +1,24 @@
-//! The orchestrator: lifecycle, shards, publishing. What can be asked of it is in `readings`, what the memory manager does to
-//! it in `memory_effects`.
+//! The orchestrator: lifecycle and shards. Publishing is in `publishing`, what can be asked of it in `readings`, what the
+//! memory manager does to it in `memory_effects`.
 //!
 //! One per service object, for as long as that lives; a run from `start` to the end of `shutdown` has tables and
 //! shards of its own. Called on the application's thread; never waits for a shard.
 
 mod memory_effects;
+mod publishing;
 mod readings;
 
 pub use readings::{Counts, Sizes};
 
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
+use std::io;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use tracing::{Dispatch, info, warn};
 
 use crate::config::{RuntimeConfig, RuntimeValues};
@@ -24,9 +26,8 @@ use crate::core::admission::Arrival;
 use crate::core::authenticator::TokenVerifier;
 use crate::core::containment::ContainedHost;
 use crate::core::host::{Event, EventKind, Host, LifecycleState};
-use crate::core::operation_queue_manager::{Operation, Target};
-use crate::core::outgoing;
 use crate::core::reception::{Entrance, Reception};
+use crate::core::run_end::RunEnd;
 use crate::core::service_options::ServiceOptions;
 use crate::core::shard::{Command, ShardHandle};
 use crate::core::shared::Shared;
@@ -37,25 +38,25 @@ use crate::monitoring::statistics_collector::{StatisticsCollector, UnixMillis};
 use crate::monitoring::tally::{DropReason, Refusal};
 use crate::transport::handshake::Rejection;
 use crate::transport::listener::Listener;
-use crate::transport::prepared::Prepared;
-use crate::types::{BillId, Priority, ShardId};
+use crate::types::{BillId, ShardId};
 use crate::utils::LruCache;
-
-/// Refusals come in thousands: the application and the log are told of the first, and of one a second from then on.
-const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 pub struct WebSocketService {
     this: Weak<Self>,
     host: Arc<dyn Host>,
     statistics: Arc<StatisticsCollector>,
     runtime: Arc<RuntimeConfig>,
-    life: Mutex<Life>,
+    /// Read by publishers for as long as they publish: a shutdown orders the shards to drain behind what was accepted.
+    life: RwLock<Life>,
     /// Bill updates let through lately.
     dedupe: Mutex<LruCache<UpdateKey, ()>>,
     hashers: [RandomState; 2],
     /// Until when refused publishes are only counted, in milliseconds since `created`.
     overload_told_until: AtomicU64,
     created: Instant,
+    /// Has the system refuse the thread that waits for the end of a shutdown.
+    #[cfg(test)]
+    is_short_of_threads: std::sync::atomic::AtomicBool,
 }
 
 /// A bill and two independent hashes of the update's text: equal for equal content only.
@@ -73,6 +74,8 @@ struct Run {
     shards: Vec<ShardHandle>,
     next_shard: AtomicUsize,
     memory: MemoryManager,
+    /// Alive as long as a shard's thread is.
+    end: Weak<RunEnd>,
     /// The own port, if there is one. Locked by the application's thread, and by the last owner of the run.
     listener: Mutex<Option<Listener>>,
 }
@@ -86,11 +89,13 @@ impl WebSocketService {
             host: Arc::new(ContainedHost(host)),
             statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
-            life: Mutex::new(Life::Stopped),
+            life: RwLock::new(Life::Stopped),
             dedupe: Mutex::new(LruCache::new(values.dedupe_cache_size)),
             hashers: [RandomState::new(), RandomState::new()],
             overload_told_until: AtomicU64::new(0),
             created: Instant::now(),
+            #[cfg(test)]
+            is_short_of_threads: false.into(),
         });
         let weak: Weak<Self> = Arc::downgrade(&service);
         runtime.subscribe(Box::new(move |values| {
@@ -102,7 +107,7 @@ impl WebSocketService {
     }
 
     pub fn state(&self) -> LifecycleState {
-        match &*self.life() {
+        match &*self.life.read() {
             Life::Stopped => LifecycleState::Stopped,
             Life::Running(_) => LifecycleState::Running,
             Life::Stopping(..) => LifecycleState::Stopping,
@@ -111,7 +116,7 @@ impl WebSocketService {
 
     /// Starts the shards.
     pub fn start(&self, options: ServiceOptions, verifier: Arc<TokenVerifier>, dispatch: Dispatch) -> Result<()> {
-        let mut life = self.life();
+        let mut life = self.life.write();
         if !matches!(*life, Life::Stopped) {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service is running already"));
         }
@@ -126,10 +131,11 @@ impl WebSocketService {
             dispatch,
         ));
         let mut shards = Vec::with_capacity(threads);
+        let end = Arc::new(RunEnd::default());
         for id in 0..threads {
             // `threads` was clamped to what a shard id holds.
             let id = ShardId(u8::try_from(id).unwrap_or(u8::MAX));
-            let shard = ShardHandle::spawn(id, shared.clone())
+            let shard = ShardHandle::spawn(id, shared.clone(), end.clone())
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
@@ -139,6 +145,7 @@ impl WebSocketService {
             shards,
             next_shard: AtomicUsize::new(0),
             memory,
+            end: Arc::downgrade(&end),
             listener: Mutex::default(),
         }));
         drop(life);
@@ -194,7 +201,7 @@ impl WebSocketService {
     /// gone after the grace period is cut. `done` is called on another thread when all is over, or at once if
     /// nothing runs. Calls while it is under way are the caller's to join: `done` is then dropped.
     pub fn shutdown(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
-        let mut life = self.life();
+        let mut life = self.life.write();
         let run = match &*life {
             Life::Running(run) => run.clone(),
             Life::Stopping(..) => return,
@@ -207,31 +214,45 @@ impl WebSocketService {
         run.memory.stop_monitoring();
         let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
         run.order(|| Command::Drain { deadline });
-        let service = self.clone();
-        let waiting = run.clone();
-        let waiter = std::thread::Builder::new().name("carillon-stop".into()).spawn(move || {
-            waiting.join();
-            tracing::dispatcher::with_default(&waiting.shared.dispatch, || service.stopped());
+        let (service, stopping) = (self.clone(), run.clone());
+        let tell_end = move || {
+            stopping.memory.join();
+            tracing::dispatcher::with_default(&stopping.shared.dispatch, || service.stopped());
             done();
-        });
-        let waiter = match waiter {
-            Ok(waiter) => Some(waiter),
-            Err(failure) => {
-                // Without a thread to wait on, nobody hears of the end; `stop` still joins the shards.
-                warn!(%failure, "the end of the shutdown cannot be awaited");
-                None
-            }
         };
-        *life = Life::Stopping(run, waiter);
+        // Moved to whichever thread tells of the end.
+        let tell_end = Arc::new(Mutex::new(Some(tell_end)));
+        let (waiting, telling) = (run.clone(), tell_end.clone());
+        let waiter = self.spawn_waiter(move || {
+            waiting.join();
+            call_once(&telling);
+        });
+        let (waiter, failure) = match waiter {
+            Ok(waiter) => (Some(waiter), None),
+            Err(failure) => (None, Some(failure)),
+        };
+        *life = Life::Stopping(run.clone(), waiter);
         info!("service stopping");
-        // Before the lock is given back: the thread that waits must not tell of the end first.
+        // Before the lock is given back: whoever tells of the end must not be first.
         self.tell_state(LifecycleState::Stopping);
         drop(life);
+        if let Some(failure) = failure {
+            warn!(%failure, "no thread could be started to wait for the end of the shutdown: the last shard tells of it");
+            RunEnd::then(&run.end, move || call_once(&tell_end));
+        }
+    }
+
+    fn spawn_waiter(&self, wait: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+        #[cfg(test)]
+        if self.is_short_of_threads.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        std::thread::Builder::new().name("carillon-stop".into()).spawn(wait)
     }
 
     /// Ends the run without grace and waits for its threads: for the exit of the process or of a worker.
     pub fn stop(&self) {
-        let before = std::mem::replace(&mut *self.life(), Life::Stopped);
+        let before = std::mem::replace(&mut *self.life.write(), Life::Stopped);
         let (run, waiter) = match before {
             Life::Stopped => return,
             Life::Running(run) => (run, None),
@@ -248,57 +269,6 @@ impl WebSocketService {
         }
     }
 
-    /// To everybody who follows the bill. `update` is the update as JSON; the same text for the same bill within the
-    /// dedupe window is counted and dropped.
-    pub fn broadcast_bill_update(&self, bill: BillId, update: &str, timestamp: &str) {
-        let Some(run) = self.running() else { return };
-        let now = self.elapsed_ms();
-        let key = (bill, self.hashers[0].hash_one(update), self.hashers[1].hash_one(update));
-        let window = millis(self.runtime.values().dedupe_window);
-        {
-            let mut dedupe = self.dedupe();
-            if dedupe.get(&key, now, window).is_some() {
-                self.statistics.duplicate();
-                return;
-            }
-            dedupe.put(key, (), now);
-        }
-        let shards = run.shared.routing.shards(bill);
-        if shards.is_empty() {
-            return;
-        }
-        let message = Prepared::text(outgoing::bill_update(bill, update, timestamp));
-        if self.publish(&run, |shard| shards.contains(shard), &Target::Bill(bill), &message, Priority::Normal) {
-            self.statistics.broadcast(UnixMillis::now());
-        } else {
-            // Refused: a repeat is not a duplicate of something delivered.
-            self.dedupe().remove(&key);
-        }
-    }
-
-    /// To every open connection of the user. `notification` is JSON.
-    pub fn send_user_notification(&self, user: &str, notification: &str) {
-        let Some(run) = self.running() else { return };
-        let connections = run.shared.users.connections(user);
-        if connections.is_empty() {
-            return;
-        }
-        let message = Prepared::text(outgoing::notification(notification, UnixMillis::now().as_f64()));
-        let mut shards = ShardSet::default();
-        connections.iter().for_each(|connection| shards.insert(connection.shard));
-        let target = Target::Connections(connections.as_slice().into());
-        self.publish(&run, |shard| shards.contains(shard), &target, &message, Priority::Immediate);
-    }
-
-    /// To every open connection. `message` is the whole message as JSON.
-    pub fn broadcast_to_all(&self, message: String) {
-        let Some(run) = self.running() else { return };
-        let message = Prepared::text(message.into_bytes());
-        if self.publish(&run, |_| true, &Target::Everybody, &message, Priority::Immediate) {
-            self.statistics.broadcast(UnixMillis::now());
-        }
-    }
-
     /// Empties caches, buffers and queues; connections and subscriptions stay.
     pub fn cleanup(&self) {
         self.dedupe().clear();
@@ -307,37 +277,6 @@ impl WebSocketService {
             self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
             run.order(|| Command::ClearBuffers);
         }
-    }
-
-    /// Queues a message at the shards it concerns: at all of them or, if one has no room, at none.
-    fn publish(
-        &self,
-        run: &Run,
-        concerns: impl Fn(ShardId) -> bool,
-        target: &Target,
-        message: &Arc<Prepared>,
-        priority: Priority,
-    ) -> bool {
-        let concerned = || run.shards.iter().filter(|shard| concerns(shard.id));
-        // Only this thread adds what is bounded, so room that is there stays there.
-        let accepted = concerned().all(|shard| shard.operations.has_room(message));
-        if !accepted {
-            self.statistics.refused();
-            let now = self.elapsed_ms();
-            if now >= self.overload_told_until.load(Ordering::Relaxed) {
-                self.overload_told_until.store(now + millis(OVERLOAD_TOLD_EVERY), Ordering::Relaxed);
-                warn!("publishes are refused: a shard's queue is full");
-                let message = "a publish was refused because a shard's queue is full (maxQueueBytes)";
-                self.host.emit(Event::Error(Error::new(ErrorKind::Overloaded, message)));
-            }
-            return false;
-        }
-        let published = Instant::now();
-        for shard in concerned() {
-            let message = message.clone();
-            shard.operations.push(Operation { target: target.clone(), message, priority, published });
-        }
-        true
     }
 
     /// Lets every shard panic where nothing contains it.
@@ -363,7 +302,7 @@ impl WebSocketService {
     /// The last shard has ended. A run that was stopped meanwhile has said so itself.
     fn stopped(&self) {
         {
-            let mut life = self.life();
+            let mut life = self.life.write();
             if !matches!(*life, Life::Stopping(..)) {
                 return;
             }
@@ -381,7 +320,7 @@ impl WebSocketService {
 
     /// The run, as long as it accepts publishes.
     fn running(&self) -> Option<Arc<Run>> {
-        match &*self.life() {
+        match &*self.life.read() {
             Life::Running(run) => Some(run.clone()),
             Life::Stopped | Life::Stopping(..) => None,
         }
@@ -389,7 +328,7 @@ impl WebSocketService {
 
     /// The run, until its last connection has gone.
     fn run(&self) -> Option<Arc<Run>> {
-        match &*self.life() {
+        match &*self.life.read() {
             Life::Running(run) | Life::Stopping(run, _) => Some(run.clone()),
             Life::Stopped => None,
         }
@@ -397,11 +336,6 @@ impl WebSocketService {
 
     fn elapsed_ms(&self) -> u64 {
         millis(self.created.elapsed())
-    }
-
-    fn life(&self) -> MutexGuard<'_, Life> {
-        // Held by the application's thread and by the thread that waits for a shutdown; each leaves it whole.
-        self.life.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dedupe(&self) -> MutexGuard<'_, LruCache<UpdateKey, ()>> {
@@ -441,6 +375,16 @@ impl Run {
     }
 }
 
+fn call_once(call: &Mutex<Option<impl FnOnce()>>) {
+    let call = call.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(call) = call {
+        call();
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use tracing::{Dispatch, debug, error};
 use crate::memory::heap_probe::HeapProbe;
 use crate::memory::leak_detector_handler::{Leak, LeakDetectorHandler, SAMPLE_INTERVAL, Sample};
 use crate::memory::progressive_degradation::{Change, DegradationLevel, ProgressiveDegradation, Thresholds};
-use crate::memory::sources::{Holdings, Pressure, Reading, System, Usage};
+use crate::memory::sources::{Holdings, MemorySources, Pressure, Reading, System, Usage};
 
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -64,6 +64,8 @@ pub struct Settings {
     pub thresholds: Thresholds,
     /// How long the pressure must be low before each step of the recovery.
     pub dwell: Duration,
+    /// What counts as pressure.
+    pub sources: MemorySources,
     /// Where `proc` and `sys` are; another place than `/` is for tests.
     pub system_root: PathBuf,
 }
@@ -77,6 +79,7 @@ pub struct MemoryManager {
 struct Watch {
     effects: Box<dyn MemoryEffects>,
     system: System,
+    sources: MemorySources,
     started: Instant,
     interval: Duration,
     /// Share of memory where degradation begins.
@@ -110,6 +113,7 @@ impl MemoryManager {
         let watch = Arc::new(Watch {
             effects: Box::new(effects),
             system: System::at(settings.system_root),
+            sources: settings.sources,
             started: Instant::now(),
             interval: MEASURE_INTERVAL.min(settings.dwell).max(Duration::from_millis(10)),
             first_threshold: settings.thresholds.high,
@@ -208,7 +212,7 @@ impl Watch {
             ..self.system.read()
         };
         *self.reading() = reading;
-        self.decide(|policy| policy.measure(reading.pressure(), now));
+        self.decide(|policy| policy.measure(reading.pressure(self.sources), now));
         self.effects.measured(&reading);
         if rounds.sampled.is_none_or(|at| now.saturating_sub(at) >= SAMPLE_INTERVAL) {
             rounds.sampled = Some(now);
@@ -332,6 +336,7 @@ mod tests {
         let settings = Settings {
             thresholds: Thresholds { high: 0.85, critical: 0.95 },
             dwell: Duration::from_millis(20),
+            sources: MemorySources::default(),
             system_root: root.path().to_owned(),
         };
         let manager = MemoryManager::start_monitoring(settings, effects.clone(), Dispatch::none());
@@ -405,6 +410,7 @@ mod tests {
         let settings = Settings {
             thresholds: Thresholds { high: 0.85, critical: 0.95 },
             dwell: PATIENCE,
+            sources: MemorySources::default(),
             system_root: PathBuf::from("/nowhere"),
         };
         let started = Instant::now();

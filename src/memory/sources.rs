@@ -36,6 +36,24 @@ pub struct Pressure {
     pub source: Source,
 }
 
+/// Which measurements count as pressure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemorySources {
+    pub container: bool,
+    pub machine: bool,
+    pub heap: bool,
+}
+
+impl Default for MemorySources {
+    fn default() -> Self {
+        Self { container: true, machine: true, heap: true }
+    }
+}
+
+/// The machine's memory counts only if this process holds at least this share of what is in use: otherwise others fill it,
+/// and nothing that we give back would help.
+const RELEVANT_SHARE: f64 = 0.25;
+
 /// Everything measured at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
@@ -87,12 +105,19 @@ impl Source {
 }
 
 impl Reading {
-    /// The worst of what was measured.
-    pub fn pressure(&self) -> Option<Pressure> {
-        [(self.container, Source::Container), (self.heap, Source::Heap), (self.machine, Source::Machine)]
-            .into_iter()
-            .filter_map(|(usage, source)| Some(Pressure { ratio: usage?.ratio(), source }))
-            .max_by(|one, other| one.ratio.total_cmp(&other.ratio))
+    /// The worst of what was measured and counts.
+    pub fn pressure(&self, sources: MemorySources) -> Option<Pressure> {
+        let machine = self.machine.filter(|machine| {
+            self.resident.is_some_and(|resident| resident as f64 >= machine.used as f64 * RELEVANT_SHARE)
+        });
+        [
+            (self.container.filter(|_| sources.container), Source::Container),
+            (self.heap.filter(|_| sources.heap), Source::Heap),
+            (machine.filter(|_| sources.machine), Source::Machine),
+        ]
+        .into_iter()
+        .filter_map(|(usage, source)| Some(Pressure { ratio: usage?.ratio(), source }))
+        .max_by(|one, other| one.ratio.total_cmp(&other.ratio))
     }
 }
 
@@ -333,14 +358,30 @@ pub(super) mod tests {
         ]);
         let mut reading = root.system().read();
         assert_eq!((reading.machine, reading.resident), (usage(600 * 1024, 1000 * 1024), Some(120 * 1024)));
-        assert_eq!(reading.pressure(), Some(Pressure { ratio: 0.6, source: Source::Machine }));
+        let all = MemorySources::default();
+        assert_eq!(reading.pressure(all), None, "of 600 kB in use, 120 are ours");
+        root.write("proc/self/status", "Name:\tnode\nVmRSS:\t     150 kB\n");
+        reading = root.system().read();
+        assert_eq!(reading.pressure(all), Some(Pressure { ratio: 0.6, source: Source::Machine }));
         // A limit below the physical memory.
         root.write("sys/fs/cgroup/memory.max", "204800");
         root.write("sys/fs/cgroup/memory.current", "163840");
-        assert_eq!(root.system().read().pressure(), Some(Pressure { ratio: 0.8, source: Source::Container }));
+        let limited = root.system().read();
+        assert_eq!(limited.pressure(all), Some(Pressure { ratio: 0.8, source: Source::Container }));
+        assert_eq!(
+            limited.pressure(MemorySources { container: false, ..all }),
+            Some(Pressure { ratio: 0.6, source: Source::Machine })
+        );
+        assert_eq!(limited.pressure(MemorySources { container: false, machine: false, heap: true }), None);
         reading.heap = usage(9, 10);
-        assert_eq!(reading.pressure(), Some(Pressure { ratio: 0.9, source: Source::Heap }));
-        assert_eq!(Reading::default().pressure(), None);
+        assert_eq!(reading.pressure(all), Some(Pressure { ratio: 0.9, source: Source::Heap }));
+        assert_eq!(
+            reading.pressure(MemorySources { heap: false, ..all }),
+            Some(Pressure { ratio: 0.6, source: Source::Machine })
+        );
+        assert_eq!(Reading::default().pressure(all), None);
+        // Where nothing tells how much of it is ours, the machine's does not count.
+        assert_eq!(Reading { resident: None, heap: None, ..reading }.pressure(all), None);
     }
 
     #[cfg(target_os = "linux")]

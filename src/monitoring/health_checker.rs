@@ -10,10 +10,13 @@ pub struct Vitals {
     pub queue_depth: f64,
     /// What a queue depth is relative to; not a bound.
     pub max_queue_size: f64,
+    /// Lost within the last minutes, without what ended connections left behind.
     pub dropped_messages: f64,
+    /// Publishes refused within the last minutes.
     pub queue_overflows: f64,
+    /// Of the last minutes' publishes, by the service's own clock: what clients say of theirs is no symptom.
     pub average_latency_ms: f64,
-    /// 0 to 1.
+    /// Of the last minutes' outgoing messages, 0 to 1.
     pub success_rate: f64,
     pub heap: HeapUse,
 }

@@ -40,6 +40,14 @@ impl Histogram {
     }
 }
 
+impl Histogram {
+    /// How many samples there are, and their sum.
+    pub fn totals(&self) -> (u64, Duration) {
+        let count = self.buckets.get().map_or(0, |buckets| buckets.iter().map(|bucket| bucket.load(Relaxed)).sum());
+        (count, Duration::from_micros(self.sum.load(Relaxed)))
+    }
+}
+
 impl Distribution {
     pub fn add(&mut self, histogram: &Histogram) {
         let Some(buckets) = histogram.buckets.get() else { return };

@@ -4,5 +4,6 @@ pub mod health_checker;
 pub mod histogram;
 pub mod history;
 pub mod metrics_reporter;
+pub mod recent;
 pub mod statistics_collector;
 pub mod tally;

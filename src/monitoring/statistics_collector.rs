@@ -5,11 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::monitoring::histogram::{Distribution, Histogram};
 use crate::monitoring::history::{Gauges, History, Second, Totals};
-use crate::monitoring::tally::{DropReason, Tally, Traffic};
+use crate::monitoring::recent::{Outgoing, Recent};
+use crate::monitoring::tally::{DropReason, Label as _, Tally, Traffic};
 use crate::utils::CircularBuffer;
 
 /// Milliseconds since 1970, as JavaScript's `Date.now()`.
@@ -68,6 +69,9 @@ pub struct StatisticsCollector {
     memory_pressure: AtomicU64,
     /// Locked once a second by the first shard, and by whoever asks.
     history: Mutex<History>,
+    /// The same.
+    recent: Mutex<Recent>,
+    created: Instant,
 }
 
 /// The counters at one moment.
@@ -84,8 +88,10 @@ pub struct Statistics {
     pub reconnections: u64,
     pub start_time: UnixMillis,
     pub last_activity: UnixMillis,
-    /// Milliseconds; 0 without samples.
+    /// From clients' timestamps, by their clocks, in milliseconds; 0 without samples.
     pub average_latency: f64,
+    /// Share of the outgoing messages of the last minutes that were not lost, 0 to 1.
+    pub message_success_rate: f64,
 }
 
 impl StatisticsCollector {
@@ -104,6 +110,8 @@ impl StatisticsCollector {
             resident_bytes: AtomicU64::new(0),
             memory_pressure: AtomicU64::new(0),
             history: Mutex::new(History::new(0)),
+            recent: Mutex::default(),
+            created: Instant::now(),
         }
     }
 
@@ -169,6 +177,7 @@ impl StatisticsCollector {
             start_time: self.started,
             last_activity: UnixMillis(last_activity.max(self.last_broadcast.load(Relaxed))),
             average_latency: average(&self.latencies()),
+            message_success_rate: self.recent().success_rate(),
         }
     }
 
@@ -191,9 +200,51 @@ impl StatisticsCollector {
     /// A run begins: what was remembered of an earlier one goes.
     pub fn begin_history(&self, seconds: usize) {
         *self.history() = History::new(seconds);
+        let mut recent = Recent::default();
+        recent.note(self.created.elapsed(), self.outgoing());
+        *self.lock_recent() = recent;
+    }
+
+    /// What went out within the last minutes, and what was lost of it.
+    pub fn recent(&self) -> Outgoing {
+        let totals = self.outgoing();
+        self.lock_recent().until(self.created.elapsed(), totals)
+    }
+
+    fn outgoing(&self) -> Outgoing {
+        let drops = |reason| self.tally(|tally| tally.drops.get(reason));
+        // Accepted for a connection, some to be dropped later; and what never got that far.
+        let offered = self.tally(|tally| tally.traffic.get(Traffic::Deliveries))
+            + [DropReason::Cleanup, DropReason::QueueFull, DropReason::SlowConsumerNewest]
+                .map(drops)
+                .iter()
+                .sum::<u64>();
+        let lost = DropReason::ALL.iter().filter(|reason| **reason != DropReason::Disconnected);
+        let mut outgoing = Outgoing {
+            offered,
+            lost: lost.map(|reason| drops(*reason)).sum(),
+            refused: drops(DropReason::QueueFull),
+            ..Outgoing::default()
+        };
+        for shard in &self.shards {
+            let (count, sum) = shard.publish_latency.totals();
+            outgoing.published += count;
+            outgoing.publish_time += sum;
+        }
+        outgoing
+    }
+
+    fn lock_recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn remember_second(&self) {
+        let now = self.created.elapsed();
+        let is_due = self.lock_recent().is_due(now);
+        if is_due {
+            let totals = self.outgoing();
+            self.lock_recent().note(now, totals);
+        }
         let statistics = self.read();
         let deliveries = self.tally(|tally| tally.traffic.get(Traffic::Deliveries));
         let totals = Totals { messages: statistics.total_messages, deliveries };
@@ -321,5 +372,33 @@ mod tests {
         assert_eq!((statistics.active_connections, statistics.peak_connections), (2, 2));
         assert_eq!((statistics.total_connections, statistics.reconnections), (3, 1));
         assert_eq!((statistics.dropped_messages, statistics.queue_overflows), (5, 1));
+    }
+
+    #[test]
+    fn what_ended_connections_leave_behind_is_dropped_but_not_lost() {
+        let collector = StatisticsCollector::new(1, 10, UnixMillis(0));
+        collector.begin_history(0);
+        let shard = collector.shard(0);
+        shard.tally.traffic.add(Traffic::Deliveries, 200);
+        shard.dropped(DropReason::Disconnected, 150);
+        assert_eq!((collector.read().dropped_messages, collector.recent().lost), (150, 0));
+        assert_eq!(collector.read().message_success_rate, 1.0);
+        shard.dropped(DropReason::SlowConsumerOldest, 50);
+        assert_eq!(collector.read().message_success_rate, 0.75);
+        collector.refused();
+        assert_eq!((collector.recent().refused, collector.recent().offered), (1, 201));
+        // The next run begins anew.
+        collector.begin_history(0);
+        assert_eq!(collector.recent(), Outgoing::default());
+    }
+
+    #[test]
+    fn the_time_a_publish_takes_is_not_told_by_clients() {
+        let collector = StatisticsCollector::new(1, 10, UnixMillis(0));
+        collector.begin_history(0);
+        collector.shard(0).message(UnixMillis(1), Some(59_000.0));
+        collector.shard(0).published(Duration::from_millis(3));
+        assert_eq!(collector.read().average_latency, 59_000.0);
+        assert_eq!(collector.recent().average_publish_time(), Duration::from_millis(3));
     }
 }

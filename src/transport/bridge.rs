@@ -282,6 +282,10 @@ impl Bridge {
         false
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.0.lock().peer != Peer::Sending
+    }
+
     pub fn shutdown_write(&self) {
         let mut state = self.0.lock();
         if state.shard == ShardEnd::Writing {

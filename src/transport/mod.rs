@@ -72,6 +72,18 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Whether the peer has gone already.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Bridge(bridge) => bridge.has_ended(),
+            Self::Accepted(descriptor) | Self::Descriptor(descriptor) | Self::Tls(descriptor, _) => {
+                socket::has_ended(&socket2::SockRef::from(descriptor))
+            }
+        }
+    }
+}
+
 impl Transport {
     /// Binds the source to the runtime of the calling thread.
     pub fn bind(source: Source) -> io::Result<Self> {
@@ -159,6 +171,15 @@ impl Transport {
             Self::Bridge(bridge) => bridge.try_write(parts),
             Self::Socket(socket) => socket.try_write(parts),
             Self::Tls(tls) => tls.try_write(parts),
+        }
+    }
+
+    /// Whether the peer is known to have ended the stream, or is gone; bytes that it sent before may still wait.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Bridge(bridge) => bridge.has_ended(),
+            Self::Socket(socket) => socket.has_ended(),
+            Self::Tls(tls) => tls.has_ended(),
         }
     }
 

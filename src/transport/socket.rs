@@ -7,6 +7,7 @@ pub mod reactor;
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Read as _};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -173,6 +174,11 @@ impl Socket {
         }
     }
 
+    pub fn has_ended(&self) -> bool {
+        let is_told = matches!(&self.0, Mode::Watched(watched) if watched.readiness.get().ended);
+        is_told || has_ended(self.inner())
+    }
+
     pub fn shutdown_write(&self) {
         // Fails only when the connection is gone, and then there is nobody to tell.
         let _ = self.inner().shutdown(std::net::Shutdown::Write);
@@ -249,6 +255,14 @@ impl Watched {
             self.readiness.set(Readiness { writable: false, ..known });
         }
         result
+    }
+}
+
+/// Whether the next read would find the end of the stream, or an error. Takes nothing out; the socket does not block.
+pub(super) fn has_ended(socket: &socket2::Socket) -> bool {
+    match socket.peek(&mut [MaybeUninit::uninit()]) {
+        Ok(count) => count == 0,
+        Err(failure) => !matches!(failure.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
     }
 }
 

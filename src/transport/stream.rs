@@ -3,6 +3,7 @@
 //! Owns the connection. Every call comes from the shard's thread.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,6 +24,14 @@ pub struct Listening(tokio::net::TcpListener);
 pub struct Socket(TcpStream);
 
 pub use reactor::Readiness;
+
+/// Whether the next read would find the end of the stream, or an error. Takes nothing out; the socket does not block.
+pub(super) fn has_ended(socket: &socket2::Socket) -> bool {
+    match socket.peek(&mut [MaybeUninit::uninit()]) {
+        Ok(count) => count == 0,
+        Err(failure) => !matches!(failure.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+    }
+}
 
 /// Here nothing is watched: whoever polls a socket is woken by the runtime.
 pub mod reactor {
@@ -123,6 +132,10 @@ impl Socket {
 
     pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.try_write_vectored(parts)
+    }
+
+    pub fn has_ended(&self) -> bool {
+        has_ended(&SockRef::from(&self.0))
     }
 
     pub fn shutdown_write(&self) {

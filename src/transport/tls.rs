@@ -140,6 +140,10 @@ impl Tls {
         Ok(taken)
     }
 
+    pub fn has_ended(&self) -> bool {
+        self.socket.has_ended()
+    }
+
     pub fn shutdown_write(&self) {
         let mut session = self.session.borrow_mut();
         session.send_close_notify();

@@ -14,6 +14,8 @@ pub struct PriorityQueue<T> {
     urgent: VecDeque<(usize, T)>,
     normal: VecDeque<(usize, T)>,
     bytes: usize,
+    /// Room that was promised and is not used yet.
+    reserved: usize,
     max_bytes: usize,
     urgent_in_a_row: u32,
     refused: u64,
@@ -26,25 +28,52 @@ pub struct Full<T>(pub T);
 impl<T> PriorityQueue<T> {
     /// Takes items until their costs add up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        Self { urgent: VecDeque::new(), normal: VecDeque::new(), bytes: 0, max_bytes, urgent_in_a_row: 0, refused: 0 }
-    }
-
-    /// Whether an item of this cost would be accepted. An empty queue accepts any one item.
-    pub fn has_room(&self, cost: usize) -> bool {
-        self.is_empty() || self.bytes.saturating_add(cost) <= self.max_bytes
-    }
-
-    /// Puts an item behind those of its priority, or refuses and counts it.
-    pub fn push(&mut self, priority: Priority, cost: usize, item: T) -> Result<(), Full<T>> {
-        if !self.has_room(cost) {
-            self.refused += 1;
-            return Err(Full(item));
+        Self {
+            urgent: VecDeque::new(),
+            normal: VecDeque::new(),
+            bytes: 0,
+            reserved: 0,
+            max_bytes,
+            urgent_in_a_row: 0,
+            refused: 0,
         }
+    }
+
+    /// Promises room for one item of this cost, or refuses and counts it. A queue in which nothing waits and nothing is
+    /// promised takes any one item. Every promise ends with [`push_reserved`](Self::push_reserved) or
+    /// [`release`](Self::release).
+    pub fn reserve(&mut self, cost: usize) -> bool {
+        let taken = self.bytes.saturating_add(self.reserved);
+        let fits = (self.is_empty() && self.reserved == 0) || taken.saturating_add(cost) <= self.max_bytes;
+        if fits {
+            self.reserved = self.reserved.saturating_add(cost);
+        } else {
+            self.refused += 1;
+        }
+        fits
+    }
+
+    /// Gives promised room back.
+    pub fn release(&mut self, cost: usize) {
+        self.reserved = self.reserved.saturating_sub(cost);
+    }
+
+    /// Puts an item, whose room was promised, behind those of its priority.
+    pub fn push_reserved(&mut self, priority: Priority, cost: usize, item: T) {
+        self.release(cost);
         self.bytes += cost;
         match priority {
             Priority::Immediate => self.urgent.push_back((cost, item)),
             Priority::Normal => self.normal.push_back((cost, item)),
         }
+    }
+
+    /// Both in one.
+    pub fn push(&mut self, priority: Priority, cost: usize, item: T) -> Result<(), Full<T>> {
+        if !self.reserve(cost) {
+            return Err(Full(item));
+        }
+        self.push_reserved(priority, cost, item);
         Ok(())
     }
 

@@ -50,6 +50,7 @@ impl WebSocketService {
                 critical: base.critical_memory_threshold / 100.0,
             },
             dwell: base.health_check_interval / STEPS_PER_HEALTH_CHECK,
+            sources: options.memory_sources,
             system_root: options.system_root.clone(),
         };
         let effects = Effects { service: self.this.clone(), dedupe_cleanup_age: base.dedupe_cache_cleanup_age };

@@ -10,6 +10,7 @@ use crate::core::inspection::{Inspection, ShardInspection};
 use crate::monitoring::health_checker::Surroundings;
 use crate::monitoring::history::Second;
 use crate::monitoring::metrics_reporter::{self, Readings};
+use crate::monitoring::recent::Outgoing;
 use crate::monitoring::statistics_collector::Statistics;
 use crate::types::{BillId, HookKind, UserId};
 
@@ -50,6 +51,11 @@ impl Sizes {
 impl WebSocketService {
     pub fn statistics(&self) -> Statistics {
         self.statistics.read()
+    }
+
+    /// What went out within the last minutes, and what was lost of it: what health is judged by.
+    pub fn recent(&self) -> Outgoing {
+        self.statistics.recent()
     }
 
     /// The newest latency samples in milliseconds, unordered.
