@@ -71,7 +71,9 @@ process.on('message', async (order: Order) => {
 
 /** Bytes in use without the page cache that nobody has touched lately, which the service does not count either. */
 function containerUse(file: string): number {
-  const cache = /^(?:total_)?inactive_file (\d+)$/m.exec(readFileSync(join(dirname(file), 'memory.stat'), 'utf8').split('\n').reverse().join('\n'))
+  const stat = readFileSync(join(dirname(file), 'memory.stat'), 'utf8')
+  // Version 1 of control groups counts a group alone and with those below it; version 2 has the one number.
+  const cache = /^total_inactive_file (\d+)$/m.exec(stat) ?? /^inactive_file (\d+)$/m.exec(stat)
   return Number(readFileSync(file, 'utf8')) - Number(cache?.[1] ?? 0)
 }
 
