@@ -53,6 +53,16 @@ describe('the demonstration', { skip, timeout: 120_000 }, () => {
     await jonas.received('"type":"connected"')
   })
 
+  it('shows a new visitor two bills that move already, and what the page is', async () => {
+    const { page } = amina
+    await page.locator('.follow[aria-pressed="true"]').nth(1).waitFor()
+    assert.equal(await page.locator('.follow[aria-pressed="true"]').count(), 2)
+    assert.equal(await page.locator('#following').textContent(), '2 followed')
+    await amina.received('"type":"batch_subscribed"')
+    const titles = await page.getByRole('heading', { level: 1 }).allInnerTexts()
+    assert.deepEqual(titles.map((title) => title.replace(/\s+/g, ' ')), ['Carillon bill tracker'])
+  })
+
   it('brings what is published to every tab that follows', async () => {
     await amina.follow()
     await jonas.follow()
@@ -109,14 +119,40 @@ describe('the demonstration', { skip, timeout: 120_000 }, () => {
     const { page } = amina
     for (const colorScheme of ['light', 'dark'] as const) {
       await page.emulateMedia({ colorScheme })
-      for (const [name, width, height] of [['wide', 1440, 900], ['middle', 1000, 760], ['narrow', 390, 844]] as const) {
+      for (const [name, width, height] of [['wide', 1440, 900], ['middle', 1000, 760], ['narrow', 390, 844], ['smallest', 360, 740]] as const) {
         await page.setViewportSize({ width, height })
         await page.screenshot({ path: join(SCREENSHOTS, `demo-${name}-${colorScheme}.png`) })
         const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth)
         assert.ok(overflow <= 0, `${name}: ${overflow} pixels too wide`)
+        assert.deepEqual(await page.evaluate(cutOff), [], name)
+        await page.locator('[data-tab="service"]').evaluate((tab: HTMLElement) => tab.click())
+        assert.deepEqual(await page.evaluate(cutOff), [], `${name}, the service`)
+        await page.screenshot({ path: join(SCREENSHOTS, `demo-${name}-${colorScheme}-service.png`) })
+        await page.locator('[data-tab="feed"]').evaluate((tab: HTMLElement) => tab.click())
       }
     }
     await page.setViewportSize({ width: 1440, height: 900 })
+  })
+
+  it('keeps its bars and its dot where the system forces its colours', async () => {
+    const { page } = amina
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme, forcedColors: 'active' })
+      await page.screenshot({ path: join(SCREENSHOTS, `demo-forced-colours-${colorScheme}.png`) })
+      const seen = await page.evaluate(() => {
+        const style = (selector: string): CSSStyleDeclaration => getComputedStyle(document.querySelector(selector) as Element)
+        const canvas = getComputedStyle(document.body).backgroundColor
+        return {
+          isDotFilled: style('.pill[data-state="live"] .dot').backgroundColor !== canvas,
+          isLevelFilled: style('.level .on').backgroundColor !== canvas,
+          isStageFilled: style('.stages .here').backgroundColor !== canvas,
+          emptyStage: style('.stages i').borderTopWidth,
+          bar: style('.bars li').backgroundImage.startsWith('linear-gradient'),
+        }
+      })
+      assert.deepEqual(seen, { isDotFilled: true, isLevelFilled: true, isStageFilled: true, emptyStage: '1px', bar: true })
+    }
+    await page.emulateMedia({ colorScheme: 'light', forcedColors: 'none' })
   })
 
   it('comes back by itself when the server was restarted', async () => {
@@ -141,6 +177,14 @@ describe('the demonstration', { skip, timeout: 120_000 }, () => {
     assert.deepEqual(complaints, [])
   })
 })
+
+/** In the page: what of the header or a card is wider than the room it has. */
+function cutOff(): string[] {
+  const parts = [...document.querySelectorAll<HTMLElement>('#sitting, #connection, .me, .card, .chart, .bill, .publish')].filter((part) => part.offsetParent)
+  return parts
+    .filter((part) => part.scrollWidth > part.clientWidth + 1 || part.getBoundingClientRect().right > window.innerWidth)
+    .map((part) => part.id || part.className)
+}
 
 /** A person in a tab, and all that the tab received over its connections. */
 class Visitor {

@@ -69,11 +69,11 @@ export class Program {
   }
 
   /** Asks the program to end as an operator would, and resolves with its exit code. */
-  async stop(): Promise<number | null> {
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     const { exitCode, signalCode } = this.#process
     if (exitCode !== null || signalCode !== null) return exitCode
     const closed = once(this.#process, 'close', { signal: AbortSignal.timeout(20_000) })
-    this.#process.kill('SIGTERM')
+    this.#process.kill(signal)
     try {
       const [code] = (await closed) as [number | null]
       return code

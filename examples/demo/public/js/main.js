@@ -9,6 +9,8 @@ import { ServicePanel } from './service-panel.js'
 import { toast } from './toasts.js'
 
 const POLL_EVERY = 1_000
+/** What a new visitor follows, so that the feed has something to show. */
+const FIRST_FOLLOWS = [101, 105]
 
 const titles = new Map()
 const titleOf = (billId) => titles.get(billId) ?? `Bill ${billId}`
@@ -139,7 +141,8 @@ function applyFollows(next) {
 
 function storedFollows() {
   try {
-    return new Set(JSON.parse(localStorage.getItem(followsKey()) ?? '[]'))
+    const stored = localStorage.getItem(followsKey())
+    return new Set(stored === null ? FIRST_FOLLOWS : JSON.parse(stored))
   } catch {
     return new Set()
   }

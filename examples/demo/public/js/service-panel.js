@@ -8,7 +8,7 @@ const TOP = 5
 const LEVELS = ['normal', 'light', 'moderate', 'severe', 'critical']
 const SOURCES = { container: "the container's limit", heap: "V8's heap limit", machine: "the machine's memory", report: 'a report' }
 /** What reportMemoryPressure() is told; the last takes it back. */
-const REHEARSALS = [['Scarce', 0.9], ['Nearly out', 0.97], ['Relief', 0]]
+const REHEARSALS = [['Report 90 %', 0.9], ['Report 97 %', 0.97], ['Report 0 %', 0]]
 
 export class ServicePanel {
   #charts
@@ -35,7 +35,8 @@ export class ServicePanel {
         element('div', { id: 'level', class: 'level', role: 'img' }, ...LEVELS.map(() => element('i'))),
         element('p', { id: 'level-text', class: 'muted' }),
         element('p', { id: 'pressure', class: 'muted' }),
-        element('div', { class: 'rehearse', role: 'group', 'aria-label': 'Rehearse memory pressure' },
+        element('p', { id: 'rehearse-title', class: 'rehearse-title muted' }, 'Try it: report memory pressure'),
+        element('div', { class: 'rehearse', role: 'group', 'aria-labelledby': 'rehearse-title' },
           ...REHEARSALS.map(([name, pressure]) => this.#rehearsal(name, pressure)),
         ),
         element('ul', { id: 'warnings', class: 'warnings' }),
