@@ -20,6 +20,9 @@ webSocketService.configure({
   jwtAlgorithms: ['HS256'],
   lookupUser: (userId) => findUser(userId),
   allowedOrigins: 'same-host',
+  // The sixth tab takes the place of the first, and a page is told why it is turned away.
+  connectionLimit: 'close-oldest',
+  refusals: 'close',
   // Recovery from memory pressure goes by sixths of this: quick enough to watch.
   base: { HEALTH_CHECK_INTERVAL: 12_000 },
 })

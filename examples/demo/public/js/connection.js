@@ -6,7 +6,21 @@ const LONGEST_DELAY = 10_000
 const PING_EVERY = 5_000
 const PONG_WITHIN = 8_000
 
-/** Events: `state` (detail {state, delay?}), `message` (detail: one message), `roundtrip` (detail: milliseconds). */
+/** Closed with these, a connection is not tried again by itself: another tab has taken its place, or this page may not connect. */
+const FINAL = new Map([
+  [4009, 'This tab was disconnected: you have opened it too often elsewhere.'],
+  [4403, 'This page may not connect.'],
+])
+
+/** Why the service closed or refused a connection, as people understand it. Other codes say no more than that it is lost. */
+const REASONS = new Map([
+  [1013, 'This page could not keep up.'],
+  [4401, 'You are not logged in any more.'],
+  [4409, 'You have too many connections.'],
+  [4503, 'The service takes no connections now.'],
+])
+
+/** Events: `state` (detail {state, delay?, reason?}), `message` (detail: one message), `roundtrip` (detail: milliseconds). */
 export class LiveConnection extends EventTarget {
   #getToken
   #socket
@@ -39,8 +53,9 @@ export class LiveConnection extends EventTarget {
     this.#attempt = 0
   }
 
-  retryNow() {
-    if (this.#state !== 'waiting') return
+  /** `also` names a further state to leave: a person may end what is final. */
+  retryNow(also) {
+    if (this.#state !== 'waiting' && this.#state !== also) return
     clearTimeout(this.#retryTimer)
     this.#connect()
   }
@@ -70,11 +85,11 @@ export class LiveConnection extends EventTarget {
     url.searchParams.set('token', token)
     const socket = new WebSocket(url)
     this.#socket = socket
-    socket.onopen = () => this.#opened()
     socket.onmessage = ({ data }) => this.#received(JSON.parse(data))
-    socket.onclose = () => this.#lost()
+    socket.onclose = ({ code }) => this.#lost(code)
   }
 
+  /** Greeted. A connection that was opened only to say why it is refused is not. */
   #opened() {
     this.#attempt = 0
     this.#serverDelay = 0
@@ -87,6 +102,7 @@ export class LiveConnection extends EventTarget {
   #received(message) {
     // What waits together arrives together.
     if (message.type === 'batch') return message.messages.forEach((one) => this.#received(one))
+    if (message.type === 'connected') this.#opened()
     if (message.type === 'pong') {
       clearTimeout(this.#pongTimer)
       this.dispatchEvent(new CustomEvent('roundtrip', { detail: performance.now() - this.#pingSent }))
@@ -105,23 +121,24 @@ export class LiveConnection extends EventTarget {
     }, PONG_WITHIN)
   }
 
-  #lost() {
+  #lost(code) {
     this.#forget(this.#socket)
-    this.#retryLater()
+    if (FINAL.has(code)) return this.#become('ended', { reason: FINAL.get(code) })
+    this.#retryLater(REASONS.get(code))
   }
 
   /** Full jitter: everybody lost the server at the same moment, nobody should come back at the same moment. */
-  #retryLater() {
+  #retryLater(reason = 'The connection is lost.') {
     const ceiling = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#attempt++)
     const delay = Math.max(100, this.#serverDelay + Math.random() * ceiling)
     this.#retryTimer = setTimeout(() => this.#connect(), delay)
-    this.#become('waiting', delay)
+    this.#become('waiting', { delay, reason })
   }
 
   #forget(socket) {
     clearInterval(this.#pingTimer)
     clearTimeout(this.#pongTimer)
-    if (socket) socket.onopen = socket.onmessage = socket.onclose = null
+    if (socket) socket.onmessage = socket.onclose = null
     this.#socket = undefined
     return socket
   }
@@ -130,8 +147,8 @@ export class LiveConnection extends EventTarget {
     if (this.#state === 'live') this.#socket.send(JSON.stringify({ ...message, timestamp: Date.now() }))
   }
 
-  #become(state, delay) {
+  #become(state, more) {
     this.#state = state
-    this.dispatchEvent(new CustomEvent('state', { detail: { state, delay } }))
+    this.dispatchEvent(new CustomEvent('state', { detail: { state, ...more } }))
   }
 }

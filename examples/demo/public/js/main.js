@@ -26,7 +26,7 @@ live.addEventListener('state', ({ detail }) => showConnection(detail))
 live.addEventListener('roundtrip', ({ detail }) => ($('#roundtrip').textContent = `${detail < 10 ? detail.toFixed(1) : Math.round(detail)} ms`))
 live.addEventListener('message', ({ detail }) => receive(detail))
 addEventListener('storage', ({ key }) => user && key === followsKey() && applyFollows(storedFollows()))
-$('#retry').addEventListener('click', () => live.retryNow())
+$('#retry').addEventListener('click', () => live.retryNow('ended'))
 $('#logout').addEventListener('click', leave)
 $('#publish').addEventListener('submit', publish)
 for (const tab of document.querySelectorAll('.tabs button')) tab.addEventListener('click', () => showTab(tab.dataset.tab))
@@ -174,21 +174,22 @@ async function poll() {
 }
 
 let countdown
-function showConnection({ state, delay }) {
+function showConnection({ state, delay, reason }) {
   clearInterval(countdown)
   const pill = $('#connection')
   pill.dataset.state = state
   if (state === 'waiting') panel.unreachable()
   if (state !== 'live') $('#roundtrip').textContent = ''
-  $('[data-text]', pill).textContent = { live: 'Live', connecting: 'Connecting', waiting: 'Reconnecting', idle: 'Offline' }[state]
+  $('[data-text]', pill).textContent = { live: 'Live', connecting: 'Connecting', waiting: 'Reconnecting', ended: 'Ended', idle: 'Offline' }[state]
   const banner = $('#banner')
   if (state === 'live' || state === 'idle') banner.hidden = true
-  if (state !== 'waiting') return
+  if (state !== 'waiting' && state !== 'ended') return
   banner.hidden = false
+  if (state === 'ended') return void ($('[data-text]', banner).textContent = reason)
   const until = Date.now() + delay
   const tick = () => {
     const left = Math.max(0, Math.ceil((until - Date.now()) / 1000))
-    $('[data-text]', banner).textContent = left > 0 ? `The connection is lost. Trying again in ${left} s.` : 'The connection is lost. Trying again …'
+    $('[data-text]', banner).textContent = `${reason} Trying again ${left > 0 ? `in ${left} s.` : '…'}`
   }
   tick()
   countdown = setInterval(tick, 250)
