@@ -42,6 +42,18 @@ export interface WebSocketServiceOptions {
   /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins as
    *  browsers send them (another spelling is `ERR_INVALID_OPTION`). Absent Origin (not a browser) passes. @default '*' */
   allowedOrigins?: '*' | 'same-host' | string[] | undefined
+  /** What the connection above MAX_CONNECTIONS_PER_USER does: it is refused, or the user's oldest is closed with 4009 once the new one
+   *  has passed every other check. @default 'refuse' */
+  connectionLimit?: 'refuse' | 'close-oldest' | undefined
+  /** 'close': a handshake that is refused opens and is closed at once, so that a browser sees why: 4401 unauthorised, 4403 forbidden
+   *  origin, 4409 limit of the user's connections, 4503 not now. Requests that ask for no proper upgrade get their status all the
+   *  same. Such a connection counts as none. @default 'status' */
+  refusals?: 'status' | 'close' | undefined
+  /** Connections of this service, however they come; beyond it 503. `server.maxConnections` of Node does not count sockets that the
+   *  service has taken over. @default unlimited */
+  maxConnections?: number | undefined
+  /** Own port: time to send the request, TLS handshake included. It shrinks to 1 s while pending handshakes are many. @default 10000 */
+  handshakeTimeout?: number | undefined
   /** permessage-deflate. @default true */
   compression?: boolean | undefined
   /** How messages that wait together are sent: in one {"type":"batch"} message, or each in a frame of its own. @default 'envelope' */

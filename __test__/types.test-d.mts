@@ -130,6 +130,10 @@ export const everyOption: Required<WebSocketServiceOptions> = {
   maxSubscriptions: 5000,
   maxAnonymous: 50,
   memorySources: { machine: false },
+  connectionLimit: 'close-oldest',
+  refusals: 'close',
+  maxConnections: 10_000,
+  handshakeTimeout: 5000,
   slowConsumer: 'drop-oldest',
   trustProxy: ['10.0.0.0/8'],
   messageRate: 10,
@@ -145,6 +149,7 @@ export const everyOption: Required<WebSocketServiceOptions> = {
 
 export const otherValues: WebSocketServiceOptions[] = [
   {},
+  { connectionLimit: 'refuse', refusals: 'status' },
   { lookupUser: () => true, allowedOrigins: '*', batching: 'envelope', slowConsumer: 'close', trustProxy: 1, transport: 'auto' },
   { lookupUser: (userId) => userId.length, allowedOrigins: 'same-host', slowConsumer: 'drop-newest', logger: {} },
   { logger: { warn: (message, context) => void [message.length, context?.['connection']] } },

@@ -133,6 +133,8 @@ pub enum CloseReason {
     MessageTooBig,
     /// A violation of RFC 6455 or RFC 7692.
     ProtocolError,
+    /// The user has come with one connection too many, and this was its oldest.
+    Replaced,
     /// Too many messages in too short a time.
     RateLimited,
     /// The shard that held the connection is being replaced.
@@ -155,6 +157,7 @@ impl CloseReason {
             Self::MessageTooBig => 1009,
             Self::ServiceRestart => 1012,
             Self::SlowConsumer => 1013,
+            Self::Replaced => 4009,
         }
     }
 
@@ -163,6 +166,7 @@ impl CloseReason {
             Self::AuthenticationRequired => "Authentication required",
             Self::InvalidData | Self::MessageTooBig | Self::ProtocolError | Self::TooManyFragments => "",
             Self::RateLimited => "Rate limit exceeded",
+            Self::Replaced => "Replaced by a newer connection",
             Self::ServiceRestart => "Service restart",
             Self::Shutdown => "Server shutdown",
             Self::SlowConsumer => "Slow consumer",
@@ -177,7 +181,40 @@ impl CloseReason {
             | Self::InvalidData
             | Self::MessageTooBig
             | Self::ProtocolError
+            | Self::Replaced
             | Self::TooManyFragments => false,
+        }
+    }
+}
+
+/// Why a handshake was refused, as the close code of a connection that is opened only to say so (`refusals: 'close'`): browsers show
+/// no status. Codes of the private range (RFC 6455 §7.4.2), after those of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalCode {
+    Unauthorized,
+    Forbidden,
+    /// The user has as many connections as one may have.
+    ConnectionLimit,
+    /// The service takes no connections now.
+    Unavailable,
+}
+
+impl RefusalCode {
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Unauthorized => 4401,
+            Self::Forbidden => 4403,
+            Self::ConnectionLimit => 4409,
+            Self::Unavailable => 4503,
+        }
+    }
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden => "Forbidden",
+            Self::ConnectionLimit => "Connection limit reached",
+            Self::Unavailable => "Service unavailable",
         }
     }
 }
@@ -194,13 +231,14 @@ mod tests {
             CloseReason::MessageTooBig,
             CloseReason::ProtocolError,
             CloseReason::RateLimited,
+            CloseReason::Replaced,
             CloseReason::ServiceRestart,
             CloseReason::Shutdown,
             CloseReason::SlowConsumer,
             CloseReason::TooManyFragments,
         ] {
             assert!(reason.text().len() <= 123, "{reason:?}");
-            assert!((1000..=1014).contains(&reason.code()), "{reason:?}");
+            assert!(matches!(reason.code(), 1000..=1014 | 4000..=4999), "{reason:?}");
         }
     }
 

@@ -52,8 +52,8 @@ pub trait Receptionist {
     fn bridges_everything(&self) -> bool;
     fn courier(&self) -> &Rc<Courier>;
     fn receive(&self, env: &Env, arrival: Arrival);
-    /// A request was refused before any shard saw it.
-    fn note_refusal(&self, rejection: &Rejection);
+    /// A request is refused before any shard sees it: how it is answered.
+    fn refusal(&self, head: &RequestHead, rejection: &Rejection) -> Vec<u8>;
 }
 
 impl Attachment {
@@ -115,15 +115,14 @@ fn on_upgrade<R: Receptionist>(
     if is_destroyed {
         return Ok(());
     }
-    if !receptionist.is_running() {
-        receptionist.note_refusal(&Rejection::STOPPING);
-        return answer::refuse(env, socket, &Rejection::STOPPING);
-    }
     let head_of_request = RequestHead {
         method: values::as_string(&values::property(request, "method")?).unwrap_or_default(),
         target: values::as_string(&values::property(request, "url")?).unwrap_or_default(),
         headers: read_headers(request)?,
     };
+    if !receptionist.is_running() {
+        return answer::refuse(env, socket, receptionist.refusal(&head_of_request, &Rejection::STOPPING));
+    }
     let early = if values::is_absent(&given.head) { Vec::new() } else { values::read::<Buffer>(&given.head)?.to_vec() };
     let mut peer = parse_peer(&given.address);
     let taken = if receptionist.bridges_everything() { None } else { take_over::descriptor(socket)? };

@@ -13,7 +13,7 @@ use crate::binding::glue::Target;
 use crate::binding::values::{self, Reference};
 use crate::config::{BaseConfig, RuntimeValues, closest};
 use crate::core::authenticator::{KeyMaterial, TokenRules};
-use crate::core::service_options::{Batching, ServiceOptions, SlowConsumerPolicy};
+use crate::core::service_options::{Batching, ConnectionLimit, Refusals, ServiceOptions, SlowConsumerPolicy};
 use crate::core::subscription_manager::ShardSet;
 use crate::core::token_bucket::Rate;
 use crate::error::{Error, ErrorKind};
@@ -22,13 +22,15 @@ use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
 use crate::types::HookKind;
 
-const KNOWN: [&str; 31] = [
+const KNOWN: [&str; 35] = [
     "allowedOrigins",
     "authTimeout",
     "base",
     "batching",
     "circuitBreaker",
     "compression",
+    "connectionLimit",
+    "handshakeTimeout",
     "jwtAlgorithms",
     "jwtAudience",
     "jwtIssuer",
@@ -42,6 +44,7 @@ const KNOWN: [&str; 31] = [
     "lookupUser",
     "maxAnonymous",
     "maxBackpressure",
+    "maxConnections",
     "maxQueueBytes",
     "maxSubscriptions",
     "memorySources",
@@ -49,6 +52,7 @@ const KNOWN: [&str; 31] = [
     "messageRate",
     "path",
     "preferences",
+    "refusals",
     "runtime",
     "slowConsumer",
     "threads",
@@ -146,6 +150,14 @@ impl Reader<'_> {
         service.max_queue_bytes = self.integer("maxQueueBytes", 1024.0, MAX_SAFE)?.unwrap_or(67_108_864.0) as usize;
         if let Some(most) = self.integer("maxSubscriptions", 1.0, 1_000_000.0)? {
             service.max_subscriptions = most as usize;
+        }
+        service.connection_limit = self
+            .one_of("connectionLimit", &["refuse", "close-oldest"], ConnectionLimit::from_name)?
+            .unwrap_or_default();
+        service.refusals = self.one_of("refusals", &["status", "close"], Refusals::from_name)?.unwrap_or_default();
+        service.max_connections = self.integer("maxConnections", 1.0, MAX_SAFE)?.map(|most| most as usize);
+        if let Some(timeout) = self.integer("handshakeTimeout", 1.0, DAY_MS)? {
+            service.handshake_timeout = millis(timeout);
         }
         if let Some(threads) = self.integer("threads", 1.0, ShardSet::CAPACITY as f64)? {
             service.threads = threads as usize;

@@ -31,7 +31,7 @@ use crate::core::websocket_service::WebSocketService as Core;
 use crate::error::{Error, ErrorKind};
 use crate::monitoring::health_checker::Condition;
 use crate::monitoring::statistics_collector::UnixMillis;
-use crate::transport::handshake::Rejection;
+use crate::transport::handshake::{self, Rejection, RequestHead};
 use crate::types::BillId;
 
 /// A WebSocket service whose connections live in Rust threads.
@@ -642,8 +642,11 @@ impl Receptionist for Inner {
         });
     }
 
-    fn note_refusal(&self, rejection: &Rejection) {
+    fn refusal(&self, head: &RequestHead, rejection: &Rejection) -> Vec<u8> {
         self.core.note_refusal(rejection);
+        let options = &self.parsed.borrow().service;
+        let upgrade = handshake::negotiate(head, &options.handshake).ok();
+        options.refusals.answer(rejection, upgrade.as_ref())
     }
 }
 

@@ -20,6 +20,7 @@ impl From<&Ending> for Close {
 impl From<&Rejection> for Refusal {
     fn from(rejection: &Rejection) -> Self {
         match rejection {
+            Rejection::ConnectionLimit => Self::ConnectionLimit,
             Rejection::ForbiddenOrigin => Self::ForbiddenOrigin,
             Rejection::InvalidExtensions => Self::InvalidExtensions,
             Rejection::InvalidKey => Self::InvalidKey,
@@ -33,6 +34,7 @@ impl From<&Rejection> for Refusal {
             Rejection::Unavailable { why: Unavailability::Stopping, .. } => Self::Stopping,
             Rejection::UnexpectedBody => Self::MalformedHead,
             Rejection::Unavailable { why: Unavailability::TooManyAnonymous, .. } => Self::TooManyAnonymous,
+            Rejection::Unavailable { why: Unavailability::TooManyConnections, .. } => Self::TooManyConnections,
             Rejection::WrongPath => Self::WrongPath,
         }
     }
@@ -55,7 +57,9 @@ mod tests {
     #[test]
     fn a_rejection_is_called_the_same_everywhere() {
         let overloaded = Rejection::Unavailable { why: Unavailability::MemoryPressure, retry_after: Some(30) };
-        for rejection in [Rejection::WrongPath, Rejection::Unauthorized, Rejection::STOPPING, overloaded] {
+        let full = Rejection::Unavailable { why: Unavailability::TooManyConnections, retry_after: None };
+        let (limit, stopping) = (Rejection::ConnectionLimit, Rejection::STOPPING);
+        for rejection in [Rejection::WrongPath, Rejection::Unauthorized, stopping, overloaded, full, limit] {
             assert_eq!(Refusal::from(&rejection).label(), rejection.reason());
         }
         for fault in [HeadFault::Malformed, HeadFault::TooLarge, HeadFault::TooSlow] {

@@ -15,7 +15,8 @@ use tracing::{debug, info};
 use crate::core::anonymous::AnonymousPlace;
 use crate::core::authenticator::Identity;
 use crate::core::connection::{Connection, Member, State};
-use crate::core::connection_manager::{self, ConnectionRef, Reservation};
+use crate::core::connection_manager::{self, ConnectionRef, Opened, Reservation};
+use crate::core::connection_places::ConnectionPlace;
 use crate::core::dialogue::HookUnderWay;
 use crate::core::host::{Event, EventKind, HookArgument, HookCall, HookFault};
 use crate::core::json::SharedJson;
@@ -60,6 +61,13 @@ pub struct Arrival {
     pub peer: Option<Peer>,
 }
 
+/// A handshake that is refused.
+struct Refused {
+    rejection: Rejection,
+    /// How it would have been accepted, if it was one for an upgrade.
+    upgrade: Option<Upgrade>,
+}
+
 /// Somebody who may come in.
 enum Admitted {
     /// Has proved who it is, and has a place.
@@ -73,7 +81,9 @@ enum Admitted {
 pub(super) enum AuthFault {
     /// The service is going down.
     Draining,
-    /// The token, the user or the number of connections.
+    /// The user has as many connections as one may have.
+    LimitReached,
+    /// The token or the user.
     Refused(&'static str),
     /// Whoever could tell does not answer: come back later.
     Unavailable { retry_after: Duration },
@@ -154,19 +164,20 @@ impl Shard {
             Ok(_) if self.shared.options.has_lookup && applicant.has_left() => {
                 debug!("a peer left during its handshake")
             }
-            Ok((upgrade, admitted)) => {
+            Ok((upgrade, admitted, place)) => {
                 let trusted = &self.shared.options.trust_proxy;
                 let remote = forwarded::client_of(&head, peer, trusted).map(|address| address.to_string());
-                self.let_in(applicant, &upgrade, admitted, early, remote.unwrap_or_default().into());
+                self.let_in(applicant, &upgrade, (admitted, place), early, remote.unwrap_or_default().into());
                 self.flush_staged();
             }
-            Err(rejection) => {
+            Err(Refused { rejection, upgrade }) => {
                 if self.shared.refusal_log.admits(Line::Refused, Instant::now()) {
                     debug!(reason = rejection.reason(), "a handshake was refused");
                 }
                 self.counters.tally.rejections.add(Refusal::from(&rejection), 1);
+                let response = self.shared.options.refusals.answer(&rejection, upgrade.as_ref());
                 match applicant.visiting(self) {
-                    Ok(visitor) => self.respond(&visitor, rejection.response()).await,
+                    Ok(visitor) => self.respond(&visitor, response).await,
                     Err(failure) => debug!(%failure, "a socket could not be taken over"),
                 }
             }
@@ -279,8 +290,17 @@ impl Shard {
         }
     }
 
-    async fn decide(&self, head: &RequestHead) -> Result<(Upgrade, Admitted), Rejection> {
-        let upgrade = handshake::check(head, &self.shared.options.handshake)?;
+    async fn decide(&self, head: &RequestHead) -> Result<(Upgrade, Admitted, ConnectionPlace), Refused> {
+        let upgrade = handshake::negotiate(head, &self.shared.options.handshake)
+            .map_err(|rejection| Refused { rejection, upgrade: None })?;
+        match self.authorize(head, &upgrade).await {
+            Ok((admitted, place)) => Ok((upgrade, admitted, place)),
+            Err(rejection) => Err(Refused { rejection, upgrade: Some(upgrade) }),
+        }
+    }
+
+    async fn authorize(&self, head: &RequestHead, upgrade: &Upgrade) -> Result<(Admitted, ConnectionPlace), Rejection> {
+        handshake::check_origin(upgrade, head, &self.shared.options.handshake)?;
         if self.is_draining() {
             return Err(Rejection::STOPPING);
         }
@@ -290,6 +310,9 @@ impl Shard {
                 retry_after: Some(RETRY_AFTER_SECONDS),
             });
         }
+        let Some(place) = self.shared.connection_places.take() else {
+            return Err(Rejection::Unavailable { why: Unavailability::TooManyConnections, retry_after: None });
+        };
         let admitted = match (handshake::token(head)?, self.shared.options.auth_timeout) {
             (Some(token), _) => match self.authenticate(&token).await {
                 Ok((reservation, _)) => Admitted::Known(reservation),
@@ -299,6 +322,12 @@ impl Shard {
                         why: Unavailability::CircuitOpen,
                         retry_after: Some(whole_seconds(retry_after)),
                     });
+                }
+                Err(AuthFault::LimitReached) => {
+                    if self.shared.refusal_log.admits(Line::Unauthorized, Instant::now()) {
+                        info!(why = "connection limit reached", "a handshake was not authorised");
+                    }
+                    return Err(Rejection::ConnectionLimit);
                 }
                 Err(AuthFault::Refused(why)) => {
                     if self.shared.refusal_log.admits(Line::Unauthorized, Instant::now()) {
@@ -321,7 +350,7 @@ impl Shard {
         if self.is_draining() {
             return Err(Rejection::STOPPING);
         }
-        Ok((upgrade, admitted))
+        Ok((admitted, place))
     }
 
     /// The token's user, with a place among its connections. The place is taken before the look-up, so that
@@ -329,8 +358,9 @@ impl Shard {
     async fn authenticate(&self, token: &str) -> Result<(Reservation, Identity), AuthFault> {
         let identity = self.verify(token)?;
         let limit = self.runtime.get().max_connections_per_user;
-        let Some(reservation) = self.shared.users.reserve(&identity.user, limit) else {
-            return Err(AuthFault::Refused("connection limit reached"));
+        let beyond = self.shared.options.connection_limit;
+        let Some(reservation) = self.shared.users.reserve(&identity.user, limit, beyond) else {
+            return Err(AuthFault::LimitReached);
         };
         self.look_up(&identity).await?;
         Ok((reservation, identity))
@@ -385,7 +415,7 @@ impl Shard {
         self: &Rc<Self>,
         applicant: Applicant,
         upgrade: &Upgrade,
-        admitted: Admitted,
+        (admitted, connection_place): (Admitted, ConnectionPlace),
         early: Vec<u8>,
         remote_address: Box<str>,
     ) {
@@ -409,6 +439,7 @@ impl Shard {
         let state = State::Anonymous { remote_address, place: anonymous };
         let connection = Rc::new(Connection::new(number, key, encoding, transport, state));
         place.insert(connection.clone());
+        connection_place.keep();
         drop(connections);
         self.queue(&connection, Prepared::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
@@ -431,7 +462,10 @@ impl Shard {
             unreachable!("only an anonymous connection joins, see the callers")
         };
         let reference = ConnectionRef { number: connection.number, key: connection.key, shard: self.id };
-        let arrival = reservation.open(reference, Instant::now());
+        let Opened { arrival, replaced } = reservation.open(reference, Instant::now());
+        if let Some(oldest) = replaced {
+            self.shared.close(oldest, CloseReason::Replaced);
+        }
         self.shared.statistics.connection_opened(arrival == connection_manager::Arrival::Reconnected);
         self.counters.activity(now);
         let base = &self.shared.options.base;

@@ -313,6 +313,7 @@ impl State {
             | CloseReason::TooManyFragments => Self::FINISHING,
             CloseReason::AuthenticationRequired
             | CloseReason::RateLimited
+            | CloseReason::Replaced
             | CloseReason::ServiceRestart
             | CloseReason::Shutdown
             | CloseReason::SlowConsumer => Self::Closing { discarded: 0 },

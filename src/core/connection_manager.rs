@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use crate::core::service_options::ConnectionLimit;
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId, UserId};
 use crate::utils::LruCache;
@@ -59,6 +60,16 @@ struct User {
 pub struct Reservation {
     manager: Arc<ConnectionManager>,
     user: UserId,
+    /// With how many open connections the oldest makes room; `None`: with no number.
+    replaces_from: Option<usize>,
+}
+
+/// What has become of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    pub arrival: Arrival,
+    /// Counts no more, and is to be closed by its shard.
+    pub replaced: Option<ConnectionRef>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,19 +92,24 @@ impl ConnectionManager {
         }
     }
 
-    /// `None` if the user has `limit` connections, counting the handshakes in flight.
-    pub fn reserve(self: &Arc<Self>, user: &UserId, limit: usize) -> Option<Reservation> {
+    /// `None` if the user has `limit` connections, counting the handshakes in flight; where the oldest makes room, if so many handshakes
+    /// are in flight.
+    pub fn reserve(self: &Arc<Self>, user: &UserId, limit: usize, beyond: ConnectionLimit) -> Option<Reservation> {
         let mut users = self.lock();
         // An entry that was just made has no places taken, so it is never left behind empty.
         if limit == 0 {
             return None;
         }
         let (user, entry) = users.entry(user);
-        if entry.reserved as usize + entry.open.len() >= limit {
+        let (open, replaces_from) = match beyond {
+            ConnectionLimit::Refuse => (entry.open.len(), None),
+            ConnectionLimit::CloseOldest => (0, Some(limit)),
+        };
+        if entry.reserved as usize + open >= limit {
             return None;
         }
         entry.reserved += 1;
-        Some(Reservation { manager: self.clone(), user })
+        Some(Reservation { manager: self.clone(), user, replaces_from })
     }
 
     /// Forgets a connection; the last one takes the user along.
@@ -206,24 +222,29 @@ impl Reservation {
     }
 
     /// Turns the place into an open connection.
-    pub fn open(self, connection: ConnectionRef, now: Instant) -> Arrival {
+    pub fn open(self, connection: ConnectionRef, now: Instant) -> Opened {
         let mut users = self.manager.lock();
         let elapsed = users.elapsed(now);
         let window = u64::try_from(RECONNECT_WINDOW.as_millis()).unwrap_or(u64::MAX);
         let (_, entry) = users.entry(&self.user);
         let before = entry.heap_bytes();
+        // One for one: a limit that has been lowered meanwhile closes nobody else.
+        let is_beyond = self.replaces_from.is_some_and(|limit| entry.open.len() >= limit);
+        let replaced = is_beyond.then(|| entry.open.remove(0));
         entry.open.push(connection);
         let (count, after) = (entry.open.len(), entry.heap_bytes());
         users.entry_bytes = users.entry_bytes - before + after;
         if count > 1 {
-            return Arrival::New;
+            return Opened { arrival: Arrival::New, replaced };
         }
-        users.present += 1;
-        if users.left.get(&self.user, elapsed, window).is_none() {
-            return Arrival::New;
+        if replaced.is_none() {
+            users.present += 1;
+        }
+        if replaced.is_some() || users.left.get(&self.user, elapsed, window).is_none() {
+            return Opened { arrival: Arrival::New, replaced };
         }
         users.left.remove(&self.user);
-        Arrival::Reconnected
+        Opened { arrival: Arrival::Reconnected, replaced }
         // The place itself is given back by `drop`.
     }
 }
@@ -255,13 +276,13 @@ mod tests {
     fn handshakes_in_flight_count_towards_the_limit_and_give_their_place_back() {
         let (manager, now) = manager();
         let ann = UserId::new("ann");
-        let first = manager.reserve(&ann, 2).expect("a free place");
-        let second = manager.reserve(&ann, 2).expect("a free place");
-        assert!(manager.reserve(&ann, 2).is_none());
+        let first = manager.reserve(&ann, 2, ConnectionLimit::Refuse).expect("a free place");
+        let second = manager.reserve(&ann, 2, ConnectionLimit::Refuse).expect("a free place");
+        assert!(manager.reserve(&ann, 2, ConnectionLimit::Refuse).is_none());
         drop(second);
         first.open(connection(1), now);
-        let third = manager.reserve(&ann, 2).expect("the place given back");
-        assert!(manager.reserve(&ann, 2).is_none());
+        let third = manager.reserve(&ann, 2, ConnectionLimit::Refuse).expect("the place given back");
+        assert!(manager.reserve(&ann, 2, ConnectionLimit::Refuse).is_none());
         drop(third);
         manager.close(&ann, ConnectionNumber(1), now);
         assert_eq!(manager.lock().by_id.len(), 0);
@@ -270,7 +291,7 @@ mod tests {
     #[test]
     fn a_refused_user_leaves_no_entry() {
         let (manager, _) = manager();
-        assert!(manager.reserve(&UserId::new("ann"), 0).is_none());
+        assert!(manager.reserve(&UserId::new("ann"), 0, ConnectionLimit::Refuse).is_none());
         assert_eq!(manager.lock().by_id.len(), 0);
     }
 
@@ -279,7 +300,7 @@ mod tests {
         let (manager, now) = manager();
         for (number, name) in [(0, "zoe"), (1, "ann"), (2, "zoe"), (3, "bob")] {
             let user = UserId::new(name);
-            manager.reserve(&user, 5).expect("a free place").open(connection(number), now);
+            manager.reserve(&user, 5, ConnectionLimit::Refuse).expect("a free place").open(connection(number), now);
         }
         let names = |manager: &ConnectionManager| {
             manager.connected_users().iter().map(|user| user.as_str().to_owned()).collect::<Vec<_>>()
@@ -297,9 +318,9 @@ mod tests {
         let (manager, now) = manager();
         for number in 0..30 {
             let user = UserId::new(&format!("user-{}", number % 7));
-            manager.reserve(&user, 10).expect("a free place").open(connection(number), now);
+            manager.reserve(&user, 10, ConnectionLimit::Refuse).expect("a free place").open(connection(number), now);
         }
-        let in_flight = manager.reserve(&UserId::new("zoe"), 10);
+        let in_flight = manager.reserve(&UserId::new("zoe"), 10, ConnectionLimit::Refuse);
         assert_eq!(manager.oldest("user-3").map(|oldest| oldest.number), Some(ConnectionNumber(3)));
         for number in [3, 10, 17, 24, 4, 4] {
             manager.close(&UserId::new(&format!("user-{}", number % 7)), ConnectionNumber(number), now);
@@ -317,7 +338,7 @@ mod tests {
     #[test]
     fn a_handshake_in_flight_is_not_a_connection() {
         let (manager, _) = manager();
-        let reservation = manager.reserve(&UserId::new("ann"), 5);
+        let reservation = manager.reserve(&UserId::new("ann"), 5, ConnectionLimit::Refuse);
         assert_eq!(manager.connection_count("ann"), 0);
         assert_eq!(manager.user_count(), 0);
         assert!(manager.connected_users().is_empty());
@@ -328,7 +349,13 @@ mod tests {
     fn coming_back_within_a_minute_is_a_reconnection() {
         let (manager, now) = manager();
         let ann = UserId::new("ann");
-        let arrive = |number, at| manager.reserve(&ann, 5).expect("a free place").open(connection(number), at);
+        let arrive = |number, at| {
+            manager
+                .reserve(&ann, 5, ConnectionLimit::Refuse)
+                .expect("a free place")
+                .open(connection(number), at)
+                .arrival
+        };
         let later = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(arrive(1, now), Arrival::New);
         assert_eq!(arrive(2, now), Arrival::New, "a second tab is no reconnection");
@@ -341,5 +368,54 @@ mod tests {
         manager.close(&ann, ConnectionNumber(4), later(70));
         manager.close(&ann, ConnectionNumber(5), later(70));
         assert_eq!(arrive(6, later(131)), Arrival::New, "too late");
+    }
+
+    fn numbers(manager: &ConnectionManager) -> Vec<u64> {
+        manager.connections("ann").iter().map(|open| open.number.0).collect()
+    }
+
+    #[test]
+    fn the_oldest_makes_room_for_one_that_has_come_in() {
+        let (manager, now) = manager();
+        let ann = UserId::new("ann");
+        let reserve = || manager.reserve(&ann, 2, ConnectionLimit::CloseOldest);
+        let replaced = |number| reserve().unwrap().open(connection(number), now).replaced.map(|oldest| oldest.number.0);
+        assert_eq!((replaced(1), replaced(2), replaced(3)), (None, None, Some(1)));
+        // One that does not come in after all takes nothing.
+        drop(reserve());
+        assert_eq!(numbers(&manager), [2, 3]);
+        // What was replaced is no more to be found, and its end takes nothing else along.
+        manager.close(&ann, ConnectionNumber(1), now);
+        assert_eq!(numbers(&manager), [2, 3]);
+    }
+
+    #[test]
+    fn handshakes_that_settle_together_replace_one_each_and_never_pass_the_limit() {
+        let (manager, now) = manager();
+        let ann = UserId::new("ann");
+        let reserve = || manager.reserve(&ann, 2, ConnectionLimit::CloseOldest);
+        reserve().unwrap().open(connection(1), now);
+        reserve().unwrap().open(connection(2), now);
+        let (third, fourth) = (reserve().unwrap(), reserve().unwrap());
+        assert!(reserve().is_none(), "more handshakes than there may be connections");
+        assert_eq!(third.open(connection(3), now).replaced.map(|oldest| oldest.number.0), Some(1));
+        assert_eq!(fourth.open(connection(4), now).replaced.map(|oldest| oldest.number.0), Some(2));
+        assert_eq!(numbers(&manager), [3, 4]);
+        // A limit that was lowered closes one for one.
+        let lower = manager.reserve(&ann, 1, ConnectionLimit::CloseOldest).unwrap();
+        assert_eq!(lower.open(connection(5), now).replaced.map(|oldest| oldest.number.0), Some(3));
+        assert_eq!(numbers(&manager), [4, 5]);
+        assert!(manager.reserve(&ann, 0, ConnectionLimit::CloseOldest).is_none());
+    }
+
+    #[test]
+    fn a_user_whose_only_connection_is_replaced_has_not_left() {
+        let (manager, now) = manager();
+        let ann = UserId::new("ann");
+        let open =
+            |number| manager.reserve(&ann, 1, ConnectionLimit::CloseOldest).unwrap().open(connection(number), now);
+        open(1);
+        assert_eq!(open(2), Opened { arrival: Arrival::New, replaced: Some(connection(1)) });
+        assert_eq!(manager.connected_users(), vec![ann]);
     }
 }

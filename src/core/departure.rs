@@ -137,7 +137,9 @@ impl Shard {
         connection.account(&self.counters);
         connection.transport.unwatch(&self.registry);
         self.backlog.borrow_mut().forget(connection.key);
-        self.connections.borrow_mut().try_remove(connection.key.0 as usize);
+        if self.connections.borrow_mut().try_remove(connection.key.0 as usize).is_some() {
+            self.shared.connection_places.give_back(1);
+        }
     }
 
     /// Everything published has been queued: the batches, the announcement and the close frame follow.

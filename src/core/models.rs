@@ -14,6 +14,7 @@ use shuttle::{check_dfs, check_random, future, thread};
 
 use crate::core::connection_manager::{ConnectionManager, ConnectionRef};
 use crate::core::operation_queue_manager::{Operation, OperationQueue, Target};
+use crate::core::service_options::ConnectionLimit;
 use crate::core::shard::Bell;
 use crate::core::subscription_manager::{RoutingCounts, RoutingTable, TopicIndex};
 use crate::core::wake_queue::WakeQueue;
@@ -144,7 +145,7 @@ fn handshakes_of_several_shards_never_pass_the_limit_and_leave_nothing() {
                     thread::spawn(move || {
                         // A name of its own, as every token makes one.
                         let ann = UserId::new("ann");
-                        let Some(reservation) = manager.reserve(&ann, 2) else { return };
+                        let Some(reservation) = manager.reserve(&ann, 2, ConnectionLimit::Refuse) else { return };
                         if shard == 0 {
                             // The look-up says no.
                             return drop(reservation);

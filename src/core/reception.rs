@@ -6,27 +6,30 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::debug;
 
 use crate::core::admission::{Applicant, Underway};
 use crate::core::containment::contained;
+use crate::core::pending_handshakes::{Loss, PendingPlace};
 use crate::core::shard::Shard;
 use crate::core::visitor::Visitor;
 use crate::monitoring::tally::Refusal;
 use crate::transport::handshake::RequestHead;
 use crate::transport::head_reader::{HeadFault, HeadReader};
-use crate::transport::listener::{Door, Newcomer};
+use crate::transport::listener::{Acceptor, Door, Newcomer};
 use crate::transport::plain_request::{self, Readiness};
 
-/// How long a newcomer may take to send its request, TLS handshake included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait when every place is taken by a connection that may not be asked for it yet.
+const PLACE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a newcomer turned out to be.
 enum Greeting {
     Request(RequestHead, Vec<u8>),
     Fault(HeadFault),
+    /// Its place is another's.
+    Displaced,
     Gone,
 }
 
@@ -45,17 +48,36 @@ pub enum Reception {
     Dealt(Arc<dyn Fn(Newcomer) + Send + Sync>),
 }
 
+/// What a shard does with what is accepted at its door.
+struct ShardAcceptor {
+    shard: Rc<Shard>,
+    reception: Reception,
+}
+
+impl Acceptor for ShardAcceptor {
+    async fn place(&self) {
+        self.shard.pending_place().await;
+    }
+
+    fn accepted(&self, newcomer: Newcomer) {
+        match &self.reception {
+            Reception::Here => self.shard.welcome(newcomer),
+            Reception::Dealt(deal) => deal(newcomer),
+        }
+    }
+
+    fn frees_a_descriptor(&self) -> bool {
+        self.shard.pending.ask_for_place(Instant::now())
+    }
+}
+
 impl Shard {
     /// Accepts at the shard's entrance, if it has one, until the port is closed.
     pub(super) fn attend(self: &Rc<Self>) {
         let Some(Entrance { door, reception }) = self.entrance.borrow().clone() else { return };
         let shard = self.clone();
         let attending = async move {
-            door.accept_each(|newcomer| match &reception {
-                Reception::Here => shard.welcome(newcomer),
-                Reception::Dealt(deal) => deal(newcomer),
-            })
-            .await;
+            door.accept_each(&ShardAcceptor { shard: shard.clone(), reception }).await;
             shard.entrance.take();
         };
         let keeper = tokio::task::spawn_local(contained("a door", attending));
@@ -69,14 +91,20 @@ impl Shard {
         }
     }
 
+    /// Receives a connection that was accepted. Where another shard did that, there may be no place for it.
     pub(super) fn welcome(self: &Rc<Self>, newcomer: Newcomer) {
-        tokio::task::spawn_local(contained("a request", self.clone().receive(newcomer)));
+        if self.pending.is_full() && !self.pending.ask_for_place(Instant::now()) {
+            self.counters.tally.rejections.add(Refusal::Displaced, 1);
+            return;
+        }
+        let place = PendingPlace::new(self, newcomer.peer);
+        tokio::task::spawn_local(contained("a request", self.clone().receive(newcomer, place)));
     }
 
     /// Reads one newcomer's request and answers it.
-    async fn receive(self: Rc<Self>, newcomer: Newcomer) {
+    async fn receive(self: Rc<Self>, newcomer: Newcomer, place: PendingPlace) {
         let _underway = Underway::new(&self);
-        let Newcomer { source, peer, place } = newcomer;
+        let Newcomer { source, peer } = newcomer;
         let visitor = match Visitor::new(source, &self) {
             Ok(visitor) => visitor,
             Err(failure) => {
@@ -88,14 +116,23 @@ impl Shard {
             return;
         }
         let greeting = tokio::select! {
+            biased;
             greeting = self.listen_to(&visitor) => greeting,
-            () = tokio::time::sleep(HEAD_TIMEOUT) => Greeting::Fault(HeadFault::TooSlow),
+            loss = place.lost(|| visitor.has_unread()) => match loss {
+                Loss::TooSlow => Greeting::Fault(HeadFault::TooSlow),
+                Loss::Displaced => Greeting::Displaced,
+            },
             // Nothing has been asked yet, so nothing is owed.
             () = self.draining.notified() => Greeting::Gone,
         };
         drop(place);
         match greeting {
             Greeting::Gone => {}
+            Greeting::Displaced => {
+                self.counters.tally.rejections.add(Refusal::Displaced, 1);
+                // Nothing of it shall linger in the system.
+                visitor.abort();
+            }
             Greeting::Fault(fault) => {
                 debug!(reason = fault.reason(), "a request could not be read");
                 self.counters.tally.rejections.add(Refusal::from(fault), 1);
@@ -108,6 +145,17 @@ impl Shard {
                 let readiness = self.readiness();
                 let path = &self.shared.options.handshake.path;
                 self.respond(&visitor, plain_request::answer(&head, path, readiness)).await;
+            }
+        }
+    }
+
+    /// Returns when a handshake has a place. Asks silent ones for theirs, one at a time.
+    async fn pending_place(&self) {
+        while self.pending.is_full() {
+            if self.pending.ask_for_place(Instant::now()) {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(PLACE_PAUSE).await;
             }
         }
     }

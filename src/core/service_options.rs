@@ -14,6 +14,7 @@ use crate::transport::deflate;
 use crate::transport::handshake;
 
 pub use crate::core::host::SlowConsumerPolicy;
+pub use crate::transport::handshake::Refusals;
 
 /// How messages that wait together are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,26 @@ impl Batching {
     }
 }
 
+/// What happens when a user comes with one connection more than `MAX_CONNECTIONS_PER_USER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// The new one is refused.
+    #[default]
+    Refuse,
+    /// The user's oldest is closed, once the new one has passed every other check.
+    CloseOldest,
+}
+
+impl ConnectionLimit {
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "refuse" => Some(Self::Refuse),
+            "close-oldest" => Some(Self::CloseOldest),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
     pub handshake: handshake::Policy,
@@ -49,6 +70,12 @@ pub struct ServiceOptions {
     /// Bytes of publishes one shard may have waiting.
     pub max_queue_bytes: usize,
     pub threads: usize,
+    pub connection_limit: ConnectionLimit,
+    /// Connections of the service, anonymous ones included; `None`: any number.
+    pub max_connections: Option<usize>,
+    pub refusals: Refusals,
+    /// How long a request on the own port may take to come, TLS included. Less while places are scarce.
+    pub handshake_timeout: Duration,
     /// How many bills one connection may follow.
     pub max_subscriptions: usize,
     /// Whether the host answers `lookup_user`; without it every valid token is let in.
@@ -87,6 +114,10 @@ impl Default for ServiceOptions {
             backpressure: Backpressure { max_bytes: 1024 * 1024, policy: SlowConsumerPolicy::default() },
             max_queue_bytes: 64 * 1024 * 1024,
             threads: default_threads(),
+            connection_limit: ConnectionLimit::default(),
+            max_connections: None,
+            refusals: Refusals::default(),
+            handshake_timeout: Duration::from_secs(10),
             max_subscriptions: 1000,
             has_lookup: false,
             lookup_timeout: Duration::from_secs(5),

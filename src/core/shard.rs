@@ -34,6 +34,7 @@ use crate::core::ingress::{Backlog, READ_BUFFER_BYTES};
 use crate::core::inspection::{Post, ShardInspection, Snapshot, TICK};
 use crate::core::operation_queue_manager::OperationQueue;
 use crate::core::outbox::Envelopes;
+use crate::core::pending_handshakes::PendingHandshakes;
 use crate::core::reception::Entrance;
 use crate::core::relief::Relief;
 use crate::core::run_end::RunEnd;
@@ -42,6 +43,7 @@ use crate::core::subscription_manager::TopicIndex;
 use crate::core::timers::Timers;
 use crate::core::visitor::Visitors;
 use crate::core::wake_queue::WakeQueue;
+use crate::error::CloseReason;
 use crate::memory::memory_manager::Depth;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::monitoring::tally::DropReason;
@@ -72,6 +74,8 @@ pub enum Command {
     Announce(Arc<Prepared>),
     /// Empty caches and buffers; connections stay.
     ClearBuffers,
+    /// Close the connection, if it is still there.
+    Close { key: ConnectionKey, number: ConnectionNumber, reason: CloseReason },
     /// Write what was published, say goodbye, end when everybody has gone or at the deadline.
     Drain { deadline: Instant },
     /// The runtime configuration has changed.
@@ -90,6 +94,23 @@ pub struct ShardHandle {
     pub operations: Arc<OperationQueue>,
     pub post: Arc<Post>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What shards hold of each other.
+pub struct ShardInbox {
+    commands: mpsc::WeakUnboundedSender<Command>,
+    bell: Arc<Bell>,
+}
+
+impl ShardInbox {
+    /// Does nothing if the shard has ended.
+    pub fn send(&self, command: Command) {
+        if let Some(commands) = self.commands.upgrade() {
+            // Its end may come between the two.
+            let _ = commands.send(command);
+            self.bell.notify_one();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +140,7 @@ pub struct Shard {
     /// Where sockets are watched.
     pub(super) registry: Registry,
     pub(super) visitors: Visitors,
+    pub(super) pending: PendingHandshakes,
     /// Where newcomers on the own port come in. Outlives a shard that breaks.
     pub(super) entrance: RefCell<Option<Entrance>>,
     pub(super) door_keeper: RefCell<Option<AbortHandle>>,
@@ -170,6 +192,11 @@ impl ShardHandle {
         Ok(Self { id, commands, bell, operations, post, thread: Mutex::new(Some(thread)) })
     }
 
+    /// Reaches the shard, but does not keep it running.
+    pub fn inbox(&self) -> ShardInbox {
+        ShardInbox { commands: self.commands.downgrade(), bell: self.bell.clone() }
+    }
+
     /// `false` if the shard has ended.
     pub fn send(&self, command: Command) -> bool {
         let is_sent = self.commands.send(command).is_ok();
@@ -212,6 +239,13 @@ impl Drop for ShardHandle {
     }
 }
 
+impl Drop for Shard {
+    fn drop(&mut self) {
+        // Those that it could not let go of one by one.
+        self.shared.connection_places.give_back(self.connections.get_mut().len());
+    }
+}
+
 impl Shard {
     fn new(id: ShardId, shared: Arc<Shared>, post: Arc<Post>, bell: Arc<Bell>, registry: Registry) -> Self {
         let now = Instant::now();
@@ -231,6 +265,7 @@ impl Shard {
             bell,
             registry,
             visitors: Visitors::default(),
+            pending: PendingHandshakes::new(shared.options.threads, shared.options.handshake_timeout),
             entrance: RefCell::default(),
             door_keeper: RefCell::default(),
             admissions: Cell::new(0),
@@ -316,6 +351,11 @@ impl Shard {
             }
             Command::Announce(message) => self.send_to_all(&message),
             Command::ClearBuffers => self.clear_buffers(),
+            Command::Close { key, number, reason } => {
+                if let Some(connection) = self.connection_numbered(key, number) {
+                    self.close(&connection, reason);
+                }
+            }
             Command::Drain { deadline } => self.begin_draining(operations, deadline),
             Command::Reconfigure(values) => self.reconfigure(values),
             Command::Receive(newcomer) => self.welcome(newcomer),
@@ -403,6 +443,7 @@ impl Shard {
             }
         }
         self.envelopes.borrow_mut().forget();
+        self.pending.expire(now);
         self.beat(now);
         while let Some((key, number)) = self.timers.due_linger(now) {
             if let Some(connection) = self.connection_numbered(key, number) {
@@ -428,7 +469,10 @@ impl Shard {
             Phase::Draining { deadline } => Some(deadline.max(Instant::now() + Duration::from_millis(10))),
             Phase::Serving => None,
         };
-        [self.timers.next(), drain, Some(self.next_tick.get())].into_iter().flatten().min()
+        [self.timers.next(), drain, self.pending.next_deadline(), Some(self.next_tick.get())]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn is_done(&self) -> bool {

@@ -4,7 +4,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tracing::Dispatch;
@@ -12,12 +12,15 @@ use tracing::Dispatch;
 use crate::config::RuntimeConfig;
 use crate::core::anonymous::Anonymous;
 use crate::core::authenticator::{Identity, TokenVerifier};
-use crate::core::connection_manager::ConnectionManager;
+use crate::core::connection_manager::{ConnectionManager, ConnectionRef};
+use crate::core::connection_places::ConnectionPlaces;
 use crate::core::hooks::Hooks;
 use crate::core::host::Host;
 use crate::core::log_throttle::LogThrottle;
 use crate::core::service_options::ServiceOptions;
+use crate::core::shard::{Command, ShardInbox};
 use crate::core::subscription_manager::RoutingTable;
+use crate::error::CloseReason;
 use crate::memory::progressive_degradation::SharedLevel;
 use crate::monitoring::statistics_collector::StatisticsCollector;
 use crate::types::UserId;
@@ -35,6 +38,9 @@ pub struct Shared {
     pub runtime: Arc<RuntimeConfig>,
     pub host: Arc<dyn Host>,
     pub users: Arc<ConnectionManager>,
+    pub connection_places: Arc<ConnectionPlaces>,
+    /// How shards reach each other. Set once, before anything can arrive.
+    inboxes: OnceLock<Box<[ShardInbox]>>,
     pub routing: RoutingTable,
     /// Connections without a user.
     pub anonymous: Anonymous,
@@ -63,10 +69,13 @@ impl Shared {
         dispatch: Dispatch,
     ) -> Self {
         let now = Instant::now();
+        let connection_places = Arc::new(ConnectionPlaces::new(options.max_connections));
         Self {
             runtime,
             host,
             users: Arc::new(ConnectionManager::new(now)),
+            connection_places,
+            inboxes: OnceLock::new(),
             routing: RoutingTable::default(),
             anonymous: Anonymous::default(),
             statistics,
@@ -79,6 +88,20 @@ impl Shared {
             found: Mutex::new(LruCache::new(FOUND_USERS)),
             hashers: [RandomState::new(), RandomState::new()],
             began: now,
+        }
+    }
+
+    /// Tells every shard of the others. Once, before anything can arrive.
+    pub fn introduce(&self, shards: impl Iterator<Item = ShardInbox>) {
+        // A second time would change nothing.
+        let _ = self.inboxes.set(shards.collect());
+    }
+
+    /// Has a connection closed by the shard that owns it.
+    pub fn close(&self, connection: ConnectionRef, reason: CloseReason) {
+        let ConnectionRef { key, number, shard } = connection;
+        if let Some(inbox) = self.inboxes.get().and_then(|inboxes| inboxes.get(usize::from(shard.0))) {
+            inbox.send(Command::Close { key, number, reason });
         }
     }
 

@@ -105,6 +105,13 @@ impl Timers {
         self.armed.set(due);
     }
 
+    /// Has the shard look at its deadlines again if this one is earlier than what it waits for.
+    pub fn wake_for(&self, deadline: Instant) {
+        if self.armed.get().is_none_or(|armed| deadline < armed) {
+            self.bell.notify_one();
+        }
+    }
+
     /// Makes the shard look at its state again.
     pub fn interrupt(&self) {
         self.bell.notify_one();
@@ -119,8 +126,6 @@ impl Timers {
     fn add<T>(&self, deadlines: &RefCell<Deadlines<T>>, delay: Duration, entry: T) {
         let now = Instant::now();
         deadlines.borrow_mut().push(now, delay, entry);
-        if self.armed.get().is_none_or(|armed| now + delay < armed) {
-            self.bell.notify_one();
-        }
+        self.wake_for(now + delay);
     }
 }

@@ -113,6 +113,11 @@ impl Visitor {
         self.transport.as_ref().is_none_or(Transport::has_ended)
     }
 
+    /// Whether something the peer has sent waits in the system.
+    pub fn has_unread(&self) -> bool {
+        self.transport.as_ref().is_some_and(Transport::has_unread)
+    }
+
     pub fn shutdown_write(&self) {
         if let Some(transport) = &self.transport {
             transport.shutdown_write();

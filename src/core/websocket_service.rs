@@ -139,6 +139,7 @@ impl WebSocketService {
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
+        shared.introduce(shards.iter().map(ShardHandle::inbox));
         let memory = self.watch_memory(&shared.options, shared.dispatch.clone())?;
         *life = Life::Running(Arc::new(Run {
             shared,

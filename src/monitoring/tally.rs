@@ -143,6 +143,8 @@ labels! {
         MessageTooBig => "message_too_big",
         ProtocolError => "protocol_error",
         RateLimited => "rate_limited",
+        /// The oldest of a user that came with one connection too many.
+        Replaced => "replaced",
         ServiceRestart => "service_restart",
         Shutdown => "shutdown",
         SlowConsumer => "slow_consumer",
@@ -154,6 +156,9 @@ labels! {
     /// Why requests were refused. Those that could not be read as such are the own port's; elsewhere Node answers them.
     Refusal {
         CircuitOpen => "circuit_open",
+        ConnectionLimit => "connection_limit",
+        /// Own port: silent, and another one needed the place.
+        Displaced => "displaced",
         ForbiddenOrigin => "forbidden_origin",
         HeadTooLarge => "head_too_large",
         HeadTooSlow => "head_too_slow",
@@ -167,6 +172,7 @@ labels! {
         MethodNotAllowed => "method_not_allowed",
         Stopping => "stopping",
         TooManyAnonymous => "too_many_anonymous",
+        TooManyConnections => "too_many_connections",
         Unauthorized => "unauthorized",
         WrongPath => "wrong_path",
     }
@@ -196,6 +202,7 @@ impl From<CloseReason> for Close {
             CloseReason::MessageTooBig => Self::MessageTooBig,
             CloseReason::ProtocolError => Self::ProtocolError,
             CloseReason::RateLimited => Self::RateLimited,
+            CloseReason::Replaced => Self::Replaced,
             CloseReason::ServiceRestart => Self::ServiceRestart,
             CloseReason::Shutdown => Self::Shutdown,
             CloseReason::SlowConsumer => Self::SlowConsumer,

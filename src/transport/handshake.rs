@@ -12,6 +12,7 @@ use super::deflate;
 pub use super::forwarded::{Network, TrustProxy, client_address};
 use super::host::Authority;
 pub use super::origin::Origins;
+use crate::error::RefusalCode;
 
 /// Method, target and headers of a request. Names are in lower case, repeated headers joined as Node joins them.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +34,7 @@ pub struct Policy {
 /// A request that passed every check which needs no user.
 #[derive(Clone, Debug)]
 pub struct Upgrade {
+    version: Version,
     accept_key: String,
     subprotocol: Option<String>,
     deflate: Option<deflate::Negotiated>,
@@ -41,6 +43,8 @@ pub struct Upgrade {
 /// Why a request does not become a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejection {
+    /// Answered as [`Unauthorized`](Self::Unauthorized).
+    ConnectionLimit,
     ForbiddenOrigin,
     InvalidExtensions,
     InvalidKey,
@@ -71,10 +75,41 @@ pub enum Unavailability {
     Stopping,
     /// Too many connections have no user yet.
     TooManyAnonymous,
+    /// The service has as many connections as it may have.
+    TooManyConnections,
 }
 
-/// Everything before the token, in the order of the contract: the first fault is the one answered.
-pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> {
+/// How a handshake is refused that a client has made correctly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusals {
+    /// With a status, which browsers do not show.
+    #[default]
+    Status,
+    /// By a connection that is closed at once with a code that says why.
+    Close,
+}
+
+impl Refusals {
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "status" => Some(Self::Status),
+            "close" => Some(Self::Close),
+            _ => None,
+        }
+    }
+
+    /// The whole answer. `upgrade` is how the request would have been accepted, if it was one for an upgrade.
+    pub fn answer(self, rejection: &Rejection, upgrade: Option<&Upgrade>) -> Vec<u8> {
+        match (self, upgrade, rejection.close_code()) {
+            (Self::Close, Some(upgrade), Some(code)) => upgrade.refusal(code),
+            _ => rejection.response(),
+        }
+    }
+}
+
+/// What makes a request one for an upgrade, in the order of the contract: the first fault is the one answered. The origin and the
+/// token come after it.
+pub fn negotiate(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> {
     if head.method != "GET" {
         return Err(Rejection::MethodNotAllowed);
     }
@@ -100,10 +135,21 @@ pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> 
         }
         _ => None,
     };
-    if !version.origin_headers().iter().all(|name| policy.origins.allow(head.header(name), head.header("host"))) {
-        return Err(Rejection::ForbiddenOrigin);
-    }
-    Ok(Upgrade { accept_key: derive_accept_key(key.as_bytes()), subprotocol, deflate })
+    Ok(Upgrade { version, accept_key: derive_accept_key(key.as_bytes()), subprotocol, deflate })
+}
+
+/// Whether the page that the upgrade is for may connect.
+pub fn check_origin(upgrade: &Upgrade, head: &RequestHead, policy: &Policy) -> Result<(), Rejection> {
+    let mut origins = upgrade.version.origin_headers().iter();
+    let is_allowed = origins.all(|name| policy.origins.allow(head.header(name), head.header("host")));
+    if is_allowed { Ok(()) } else { Err(Rejection::ForbiddenOrigin) }
+}
+
+/// Everything before the token: [`negotiate`] and [`check_origin`] in one.
+pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> {
+    let upgrade = negotiate(head, policy)?;
+    check_origin(&upgrade, head, policy)?;
+    Ok(upgrade)
 }
 
 /// Byte by byte up to the `?`. A target in absolute form never matches.
@@ -195,6 +241,18 @@ impl Upgrade {
         response += "\r\n";
         response.into_bytes()
     }
+
+    /// The upgrade is carried out to be refused: what browsers show of a connection that is closed is more than of one that is not
+    /// opened.
+    fn refusal(&self, why: RefusalCode) -> Vec<u8> {
+        let mut response = self.response();
+        let reason = why.text().as_bytes();
+        // A final frame with the opcode of a close, unmasked, and short as those of control frames are (RFC 6455 §5.2, §5.5).
+        response.extend_from_slice(&[0x88, (2 + reason.len()) as u8]);
+        response.extend_from_slice(&why.code().to_be_bytes());
+        response.extend_from_slice(reason);
+        response
+    }
 }
 
 impl Rejection {
@@ -210,16 +268,35 @@ impl Rejection {
             | Self::InvalidVersion
             | Self::UnexpectedBody
             | Self::WrongPath => 400,
-            Self::Unauthorized => 401,
+            Self::ConnectionLimit | Self::Unauthorized => 401,
             Self::ForbiddenOrigin => 403,
             Self::MethodNotAllowed => 405,
             Self::Unavailable { .. } => 503,
         }
     }
 
+    /// How a connection is closed that was opened to say this. `None`: the request is none for an upgrade.
+    pub fn close_code(&self) -> Option<RefusalCode> {
+        match self {
+            Self::ConnectionLimit => Some(RefusalCode::ConnectionLimit),
+            Self::ForbiddenOrigin => Some(RefusalCode::Forbidden),
+            Self::Unauthorized => Some(RefusalCode::Unauthorized),
+            Self::Unavailable { .. } => Some(RefusalCode::Unavailable),
+            Self::InvalidExtensions
+            | Self::InvalidKey
+            | Self::InvalidSubprotocol
+            | Self::InvalidUpgrade
+            | Self::InvalidVersion
+            | Self::MethodNotAllowed
+            | Self::UnexpectedBody
+            | Self::WrongPath => None,
+        }
+    }
+
     /// One of a fixed set, for metrics.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::ConnectionLimit => "connection_limit",
             Self::ForbiddenOrigin => "forbidden_origin",
             Self::InvalidExtensions => "invalid_extensions",
             Self::InvalidKey => "invalid_key",
@@ -233,6 +310,7 @@ impl Rejection {
             Self::Unavailable { why: Unavailability::MemoryPressure, .. } => "memory_pressure",
             Self::Unavailable { why: Unavailability::Stopping, .. } => "stopping",
             Self::Unavailable { why: Unavailability::TooManyAnonymous, .. } => "too_many_anonymous",
+            Self::Unavailable { why: Unavailability::TooManyConnections, .. } => "too_many_connections",
             Self::WrongPath => "wrong_path",
         }
     }
@@ -243,7 +321,7 @@ impl Rejection {
             Self::InvalidVersion => "Sec-WebSocket-Version: 13, 8\r\n".to_owned(),
             // RFC 9110 §15.5.6, and §15.5.2 with RFC 6750 §3. Why a token is refused is not told.
             Self::MethodNotAllowed => "Allow: GET\r\n".to_owned(),
-            Self::Unauthorized => "WWW-Authenticate: Bearer realm=\"websocket\"\r\n".to_owned(),
+            Self::ConnectionLimit | Self::Unauthorized => "WWW-Authenticate: Bearer realm=\"websocket\"\r\n".to_owned(),
             Self::Unavailable { retry_after: Some(seconds), .. } => format!("Retry-After: {seconds}\r\n"),
             _ => String::new(),
         };
@@ -275,7 +353,8 @@ impl Rejection {
             Self::InvalidUpgrade => "Invalid Upgrade header",
             Self::InvalidVersion => "Missing or invalid Sec-WebSocket-Version header",
             Self::MethodNotAllowed => "Invalid HTTP method",
-            Self::ForbiddenOrigin
+            Self::ConnectionLimit
+            | Self::ForbiddenOrigin
             | Self::Unauthorized
             | Self::Unavailable { .. }
             | Self::UnexpectedBody
@@ -285,7 +364,7 @@ impl Rejection {
 }
 
 /// The protocol versions that are spoken; they differ in nothing but one header.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Version {
     Hybi8,
     Rfc6455,

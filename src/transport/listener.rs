@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::Source;
 use super::socket::Listening;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Connections whose request has not been read yet. More wait in the system's queue.
-const MAX_NEWCOMERS: usize = 4096;
+/// So many connections are accepted before those that were get their turn.
+const ACCEPTS_IN_A_ROW: u32 = 32;
 
 /// Node's default.
 const BACKLOG: i32 = 511;
@@ -32,8 +32,15 @@ const SHORTAGE_TOLD_EVERY: Duration = Duration::from_secs(60);
 pub struct Newcomer {
     pub source: Source,
     pub peer: IpAddr,
-    /// To be dropped when its request has been read.
-    pub place: OwnedSemaphorePermit,
+}
+
+/// Where accepted connections go.
+pub trait Acceptor {
+    /// Returns when there is a place for one more. What comes meanwhile waits in the system's queue.
+    fn place(&self) -> impl Future<Output = ()>;
+    fn accepted(&self, newcomer: Newcomer);
+    /// The system has no descriptor left: `true` if one will be free in a moment.
+    fn frees_a_descriptor(&self) -> bool;
 }
 
 /// An open port. Dropping it closes it.
@@ -49,7 +56,6 @@ pub struct Listener {
 pub struct Door {
     socket: Arc<TcpListener>,
     tls: Option<Arc<rustls::ServerConfig>>,
-    places: Arc<Semaphore>,
     /// When the log last heard of a shortage.
     told: Arc<Mutex<Option<Instant>>>,
     closed: watch::Receiver<()>,
@@ -142,14 +148,12 @@ impl Listener {
     /// Opens up to `count` doors to a port. Connections wait before them until somebody [accepts](Door::accept_each).
     pub fn open(port: TcpListener, tls: Option<&Arc<rustls::ServerConfig>>, count: usize) -> (Self, Vec<Door>) {
         let (open, closed) = watch::channel(());
-        let places = Arc::new(Semaphore::new(MAX_NEWCOMERS));
         let told = Arc::new(Mutex::new(None));
         let doors: Vec<_> = multiply(port, count)
             .into_iter()
             .map(|socket| Door {
                 socket: Arc::new(socket),
                 tls: tls.cloned(),
-                places: places.clone(),
                 told: told.clone(),
                 closed: closed.clone(),
             })
@@ -172,16 +176,16 @@ impl Drop for Listener {
 
 impl Door {
     /// Hands everybody over who comes, until the port is closed.
-    pub async fn accept_each(self, hand_over: impl FnMut(Newcomer)) {
+    pub async fn accept_each(self, acceptor: &impl Acceptor) {
         let mut closed = self.closed.clone();
         tokio::select! {
             biased;
             _ = closed.changed() => {}
-            () = self.accept(hand_over) => {}
+            () = self.accept(acceptor) => {}
         }
     }
 
-    async fn accept(&self, mut hand_over: impl FnMut(Newcomer)) {
+    async fn accept(&self, acceptor: &impl Acceptor) {
         let mut shortage = Shortage { pause: None, told: &self.told };
         let port = loop {
             match Listening::bind(self.socket.clone()) {
@@ -189,8 +193,13 @@ impl Door {
                 Err(failure) => shortage.wait_out(failure).await,
             }
         };
-        // The semaphore is never closed.
-        while let Ok(place) = self.places.clone().acquire_owned().await {
+        let mut in_a_row = 0_u32;
+        loop {
+            acceptor.place().await;
+            in_a_row = (in_a_row + 1) % ACCEPTS_IN_A_ROW;
+            if in_a_row == 0 {
+                tokio::task::yield_now().await;
+            }
             match port.accept().await {
                 Ok((descriptor, peer)) => {
                     shortage.is_over();
@@ -198,9 +207,13 @@ impl Door {
                         Some(config) => Source::Tls(descriptor, config.clone()),
                         None => Source::Accepted(descriptor),
                     };
-                    hand_over(Newcomer { source, peer: peer.ip().to_canonical(), place });
+                    acceptor.accepted(Newcomer { source, peer: peer.ip().to_canonical() });
                 }
                 Err(failure) if concerns_one_peer(&failure) => debug!(%failure, "a connection was lost"),
+                Err(failure) if acceptor.frees_a_descriptor() => {
+                    shortage.tell(&failure);
+                    tokio::task::yield_now().await;
+                }
                 Err(failure) => shortage.wait_out(failure).await,
             }
         }

@@ -183,6 +183,15 @@ impl Transport {
         }
     }
 
+    /// Whether bytes of the peer wait in the system; a bridge does not tell.
+    pub fn has_unread(&self) -> bool {
+        match self {
+            Self::Bridge(_) => false,
+            Self::Socket(socket) => socket.has_unread(),
+            Self::Tls(tls) => tls.has_unread(),
+        }
+    }
+
     /// How long bytes were held up on our side at the most, since this was last asked.
     pub fn longest_stall(&self) -> Duration {
         match self {

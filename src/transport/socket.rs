@@ -179,6 +179,11 @@ impl Socket {
         is_told || has_ended(self.inner())
     }
 
+    /// Whether something waits to be read; the end of the stream does not count.
+    pub fn has_unread(&self) -> bool {
+        self.inner().peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
+    }
+
     pub fn shutdown_write(&self) {
         // Fails only when the connection is gone, and then there is nobody to tell.
         let _ = self.inner().shutdown(std::net::Shutdown::Write);

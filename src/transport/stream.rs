@@ -138,6 +138,11 @@ impl Socket {
         has_ended(&SockRef::from(&self.0))
     }
 
+    /// Whether something waits to be read, which is not known here without reading it.
+    pub fn has_unread(&self) -> bool {
+        false
+    }
+
     pub fn shutdown_write(&self) {
         // Fails only when the connection is gone, and then there is nobody to tell.
         let _ = SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);

@@ -154,6 +154,10 @@ impl Tls {
         }
     }
 
+    pub fn has_unread(&self) -> bool {
+        self.socket.has_unread()
+    }
+
     pub fn abort(&self) {
         self.socket.abort();
     }

@@ -4,14 +4,13 @@ use napi::bindgen_prelude::{Buffer, FnArgs, Function, JsObjectValue, JsValue, Ob
 use napi::{Env, Result};
 
 use crate::binding::{guard, values};
-use crate::transport::handshake::Rejection;
 
 /// Writes the refusal and closes the socket once it has left. Nothing else has been written to the socket.
-pub fn refuse(env: &Env, socket: &Object<'_>, rejection: &Rejection) -> Result<()> {
+pub fn refuse(env: &Env, socket: &Object<'_>, response: Vec<u8>) -> Result<()> {
     // An error without a listener would end the process.
     let ignore = guard::function::<()>(env, "carillonIgnore", |_| Ok(()))?;
     values::call_method(socket, "on", FnArgs::from(("error", ignore.to_unknown())))?;
-    let response = Buffer::from(rejection.response());
+    let response = Buffer::from(response);
     // A stream that is no socket has no `destroySoon`.
     if values::kind(&values::property(socket, "destroySoon")?) == "function" {
         values::call_method(socket, "write", FnArgs::from((response,)))?;

@@ -106,6 +106,20 @@ fn every_rejection_is_written_as_the_contract_says() {
             "Invalid or unacceptable Sec-WebSocket-Extensions header",
             "invalid_extensions",
         ),
+        (
+            Rejection::ConnectionLimit,
+            "401 Unauthorized",
+            "WWW-Authenticate: Bearer realm=\"websocket\"\r\n",
+            "Unauthorized",
+            "connection_limit",
+        ),
+        (
+            Rejection::Unavailable { why: Unavailability::TooManyConnections, retry_after: None },
+            "503 Service Unavailable",
+            "",
+            "Service Unavailable",
+            "too_many_connections",
+        ),
         (Rejection::ForbiddenOrigin, "403 Forbidden", "", "Forbidden", "forbidden_origin"),
         (Rejection::STOPPING, "503 Service Unavailable", "", "Service Unavailable", "stopping"),
         (
@@ -243,6 +257,40 @@ fn answers_the_first_subprotocol() {
                 assert_eq!(result.err(), Some(Rejection::InvalidSubprotocol), "{offers:?} {expected:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_refusal_may_be_a_connection_that_is_closed_at_once() {
+    let head = valid().with("sec-websocket-protocol", "civic-engagement-v1");
+    let upgrade = check(&head, &policy()).unwrap();
+    for (rejection, code, text) in [
+        (Rejection::Unauthorized, 4401_u16, "Unauthorized"),
+        (Rejection::ForbiddenOrigin, 4403, "Forbidden"),
+        (Rejection::ConnectionLimit, 4409, "Connection limit reached"),
+        (Rejection::STOPPING, 4503, "Service unavailable"),
+    ] {
+        let payload = [&code.to_be_bytes(), text.as_bytes()].concat();
+        let expected = [
+            ACCEPTED.as_bytes(),
+            b"Sec-WebSocket-Protocol: civic-engagement-v1\r\n\r\n",
+            &[0x88, payload.len() as u8],
+            &payload,
+        ];
+        assert_eq!(Refusals::Close.answer(&rejection, Some(&upgrade)), expected.concat(), "{rejection:?}");
+        assert_eq!(Refusals::Close.answer(&rejection, None), rejection.response());
+        assert_eq!(Refusals::Status.answer(&rejection, Some(&upgrade)), rejection.response());
+    }
+    for rejection in [
+        Rejection::InvalidExtensions,
+        Rejection::InvalidKey,
+        Rejection::InvalidSubprotocol,
+        Rejection::InvalidUpgrade,
+        Rejection::InvalidVersion,
+        Rejection::MethodNotAllowed,
+        Rejection::WrongPath,
+    ] {
+        assert_eq!(Refusals::Close.answer(&rejection, Some(&upgrade)), rejection.response(), "{rejection:?}");
     }
 }
 
