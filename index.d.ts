@@ -36,7 +36,10 @@ export interface WebSocketServiceOptions {
   /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
    *  does; `save` is never tried again. */
   preferences?: {
+    /** What `JSON.stringify` makes of the value is sent. A value without JSON form (`undefined`, a function, a cycle) is an error to the client
+     *  and a line in the log; `null` is sent as `null`. */
     load(userId: string): unknown | Promise<unknown>
+    /** `preferences` is always an object, as `JSON.parse` reads what the client sent. */
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
   } | undefined
   /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins as

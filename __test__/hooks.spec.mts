@@ -90,7 +90,7 @@ describe('preferences', () => {
     ['a thenable for a thenable', () => ({ then: (resolve: (value: unknown) => void) => resolve({ then: (again: (value: unknown) => void) => again({ a: 1 }) }) }), { a: 1 }],
     ['an object with a toJSON', async () => ({ secret: 1, toJSON: () => ({ public: 2 }) }), { public: 2 }],
     ['half of a surrogate pair', () => ({ text: 'a\ud800b' }), { text: 'a\ud800b' }],
-    ['nothing', () => undefined, null],
+    ['null', () => null, null],
   ]
   for (const [name, load, data] of loaded) {
     it(`that load() gives as ${name} reach the client`, async (test) => {
@@ -103,6 +103,7 @@ describe('preferences', () => {
 
   const unsendable: Array<[name: string, make: () => unknown]> = [
     ['a cycle', () => { const cycle: Record<string, unknown> = {}; return (cycle['self'] = cycle) }],
+    ['nothing', () => undefined],
     ['a bigint', () => ({ n: 1n })],
     ['a toJSON that throws', () => ({ toJSON() { throw new Error('odd') } })],
     ['a revoked proxy', revoked],

@@ -117,7 +117,7 @@ fn read(env: &Env, kind: HookKind, value: Unknown<'_>) -> std::result::Result<Ho
         AnswerForm::Truth => value.coerce_to_bool().map(HookAnswer::Truth),
         AnswerForm::Json => {
             let json = values::to_json(env, &value);
-            json.map(|json| HookAnswer::Json(json.unwrap_or_else(|| "null".to_owned())))
+            json.map(|json| json.map_or(HookAnswer::Nothing, HookAnswer::Json))
         }
         AnswerForm::Nothing => Ok(HookAnswer::Nothing),
     };

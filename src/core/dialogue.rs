@@ -5,16 +5,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tracing::debug;
+use tracing::warn;
 
 use crate::core::connection::{Connection, State};
 use crate::core::containment::contained;
 use crate::core::heartbeat::Liveness;
 use crate::core::host::{Event, EventKind, HookAnswer, HookArgument, HookCall};
 use crate::core::json::{RawJson, SharedJson};
+use crate::core::log_throttle::Line;
 use crate::core::message_handler::{
     Command, Outcome, Reply, RequestError, Verdicts, bill_id, bill_number, decode, encode,
 };
@@ -208,11 +209,16 @@ impl Shard {
         self.when_settled(connection, async move |shard: Rc<Self>| {
             let user: Arc<str> = (&user).into();
             let call = HookCall::new(HookKind::LoadPreferences, user.clone(), [HookArgument::Text(user)]);
-            let preferences = shard.call_hook(&call).await.map(HookAnswer::into_json);
-            let outcome = match &preferences {
-                Ok(preferences) => Outcome::PreferencesLoaded { preferences },
+            let answer = shard.call_hook(&call).await;
+            let outcome = match answer.as_ref().map(HookAnswer::as_json) {
+                Ok(Some(preferences)) => Outcome::PreferencesLoaded { preferences },
+                // `null` would be what a client might save.
+                Ok(None) => {
+                    shard.log_preferences(|| warn!("preferences.load gave a value that has no JSON form"));
+                    Outcome::Failed(RequestError::PreferencesNotLoaded)
+                }
                 Err(fault) => {
-                    debug!(?fault, "preferences were not loaded");
+                    shard.log_preferences(|| warn!(?fault, "preferences were not loaded"));
                     Outcome::Failed(RequestError::PreferencesNotLoaded)
                 }
             };
@@ -234,12 +240,18 @@ impl Shard {
             let outcome = match shard.call_hook(&call).await {
                 Ok(_) => Outcome::PreferencesSaved { preferences: preferences.get() },
                 Err(fault) => {
-                    debug!(?fault, "preferences were not saved");
+                    shard.log_preferences(|| warn!(?fault, "preferences were not saved"));
                     Outcome::Failed(RequestError::PreferencesNotSaved)
                 }
             };
             encode(&outcome, message_id.as_ref().map(SharedJson::get), UnixMillis::now().as_f64())
         });
+    }
+
+    fn log_preferences(&self, write: impl FnOnce()) {
+        if self.shared.refusal_log.admits(Line::PreferencesFailed, Instant::now()) {
+            write();
+        }
     }
 
     /// Sends the reply that a hook's answer makes, or its absence within the time a hook has.

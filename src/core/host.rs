@@ -138,8 +138,8 @@ pub enum HookArgument {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookAnswer {
     Truth(bool),
-    /// `null` where the application's value has no JSON form.
     Json(String),
+    /// Also where the application's value has no JSON form, such as `undefined`.
     Nothing,
 }
 
@@ -228,11 +228,11 @@ impl HookAnswer {
         *self == Self::Truth(true)
     }
 
-    /// As JSON; an answer of another form is `null`.
-    pub fn into_json(self) -> String {
+    /// The answer as JSON, if it has that form.
+    pub fn as_json(&self) -> Option<&str> {
         match self {
-            Self::Json(json) => json,
-            Self::Truth(_) | Self::Nothing => "null".to_owned(),
+            Self::Json(json) => Some(json),
+            Self::Truth(_) | Self::Nothing => None,
         }
     }
 }

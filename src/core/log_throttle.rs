@@ -20,6 +20,8 @@ pub enum Line {
     Unauthorized,
     /// The application's hook failed, and the handshake with it.
     HookFailed,
+    /// Preferences could not be loaded or saved.
+    PreferencesFailed,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +37,7 @@ struct Window {
 }
 
 impl Line {
-    pub const ALL: [Self; 3] = [Self::Refused, Self::Unauthorized, Self::HookFailed];
+    pub const ALL: [Self; 4] = [Self::Refused, Self::Unauthorized, Self::HookFailed, Self::PreferencesFailed];
 
     /// What the line that tells the count calls them.
     pub fn label(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Line {
             Self::Refused => "refused handshakes",
             Self::Unauthorized => "failed authentications",
             Self::HookFailed => "failed calls of lookupUser",
+            Self::PreferencesFailed => "failed calls of preferences hooks",
         }
     }
 }
