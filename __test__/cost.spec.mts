@@ -19,7 +19,7 @@ import { Mailbox, within } from './support/waiting.mjs'
 const LIMIT_MS = 20
 const LIMIT_BYTES = 64 * 1024 * 1024
 const MAX_HOOKS = 8
-const RUNS = 4
+const RUNS = 10
 
 interface Cost {
   /** The longest that the shard worked before the bystander was answered, in milliseconds. */

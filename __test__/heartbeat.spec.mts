@@ -38,7 +38,7 @@ describe('a peer that answers', () => {
     // One that does not answer is cut meanwhile, at a later heartbeat than the other one's.
     const gone = site.event('disconnection')
     await site.rawConnection('mute')
-    assert.deepEqual({ ...(await gone), connectionId: '' }, { connectionId: '', userId: 'mute', code: 1006, reason: '' })
+    assert.deepEqual({ ...(await gone), connectionId: '' }, { connectionId: '', userId: 'mute', code: 1006, reason: '', clean: false })
     assert.equal(site.service.getConnectionCount('ann'), 1)
     for (const resolve of release.splice(0)) resolve({})
     // It is read again, and pinged again.

@@ -42,15 +42,24 @@ const keysOf = (value: object): unknown =>
     Object.entries(value).map(([key, member]) => [key, typeof member === 'object' && !Array.isArray(member) ? keysOf(member) : typeof member]),
   )
 
+/** What names no user and no bill finds nothing; what cannot be a name is the caller's mistake. */
+function findsNothing(service: WebSocketService): void {
+  for (const user of [undefined, null, '', 'x']) {
+    assert.deepEqual(service.getUserSubscriptions(user as never), [])
+    assert.equal(service.isUserConnected(user as never), false)
+    assert.equal(service.getConnectionCount(user as never), 0)
+  }
+  for (const bill of [undefined, null, 0, -1, NaN, 1.5]) assert.deepEqual(service.getBillSubscribers(bill as never), [])
+  for (const wrong of [{}, [], Symbol('s'), 7n, true]) {
+    for (const name of ['getUserSubscriptions', 'isUserConnected', 'getConnectionCount', 'getBillSubscribers'] as const) {
+      assert.throws(() => service[name](wrong as never), { name: 'TypeError', code: 'ERR_INVALID_ARGUMENT' })
+    }
+  }
+}
+
 describe('before initialize and after shutdown', () => {
   const check = (service: WebSocketService): void => {
-    const any: Array<never> = [undefined, null, 0, -1, NaN, 1.5, {}, [], 'x', Symbol('s'), 7n].map((value) => value as never)
-    for (const odd of any) {
-      assert.deepEqual(service.getUserSubscriptions(odd), [])
-      assert.equal(service.isUserConnected(odd), false)
-      assert.equal(service.getConnectionCount(odd), 0)
-      assert.deepEqual(service.getBillSubscribers(odd), [])
-    }
+    findsNothing(service)
     assert.deepEqual(service.getAllConnectedUsers(), [])
     assert.equal(service.broadcastBillUpdate(1, { type: 'amendment', data: {}, timestamp: new Date() }), undefined)
     assert.equal(service.sendUserNotification('ann', { type: 't', title: 't', message: 'm' }), undefined)
@@ -67,14 +76,9 @@ describe('before initialize and after shutdown', () => {
     check(service)
   })
 
-  it('odd arguments find nothing while it runs either', async (test) => {
+  it('unknown users and bills find nothing while it runs either', async (test) => {
     const { service } = await TestServer.open(test)
-    for (const odd of [undefined, null, {}, [], 1n, Symbol('s'), -1, 1.5]) {
-      assert.deepEqual(service.getUserSubscriptions(odd as never), [])
-      assert.equal(service.isUserConnected(odd as never), false)
-      assert.equal(service.getConnectionCount(odd as never), 0)
-      assert.deepEqual(service.getBillSubscribers(odd as never), [])
-    }
+    findsNothing(service)
   })
 
   it('a fresh service has counted nothing', () => {

@@ -9,6 +9,9 @@ import { CommandFailed, ROOT, main, run, tool } from './run.mjs'
 const COMPILED = `${ROOT}target/js-test`
 const FILE_TIMEOUT = 300_000
 
+/** Files that measure time or memory: what runs beside them would be measured, too. */
+const ALONE = ['cost', 'heartbeat', 'pressure']
+
 export async function compileTests() {
   rmSync(COMPILED, { recursive: true, force: true })
   mkdirSync(COMPILED, { recursive: true })
@@ -17,13 +20,26 @@ export async function compileTests() {
 }
 
 /** Resolves with what the runner printed. */
-export function runTests(filters = []) {
+export async function runTests(filters = []) {
   const files = readdirSync(COMPILED, { recursive: true })
     .filter((name) => name.endsWith('.spec.mjs') && (filters.length === 0 || filters.some((filter) => name.includes(filter))))
     .sort()
   if (files.length === 0) throw new CommandFailed(`no test file matches ${filters.join(' ')}`)
+  const [alone, together] = [files.filter(isAlone), files.filter((name) => !isAlone(name))]
+  const outputs = []
+  if (together.length > 0) outputs.push(await runFiles(together, 2))
+  if (alone.length > 0) outputs.push(await runFiles(alone, 1))
+  return outputs.join('\n')
+}
+
+function isAlone(name) {
+  return ALONE.some((word) => name === `${word}.spec.mjs`)
+}
+
+function runFiles(files, concurrency) {
   const paths = files.map((name) => `${COMPILED}/${name}`)
-  return run(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=2', `--test-timeout=${FILE_TIMEOUT}`, ...paths])
+  const options = ['--test-reporter=spec', `--test-concurrency=${concurrency}`, `--test-timeout=${FILE_TIMEOUT}`]
+  return run(process.execPath, ['--test', ...options, ...paths])
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {

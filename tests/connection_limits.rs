@@ -49,6 +49,8 @@ async fn the_oldest_connection_makes_room_for_the_newest() {
         assert_eq!(oldest.closed().await, (4009, "Replaced by a newer connection".into()));
         oldest.send(&close(4009, "")).await;
         oldest.ends().await;
+        // The end is told when the peer has gone, too.
+        drop(oldest);
         assert_eq!(service.host.disconnection().await, (4009, "Replaced by a newer connection".into()));
         clients.push(newest);
     }

@@ -54,6 +54,8 @@ async fn violations_are_closed_with_1002_and_cost_nobody_else_anything() {
         let (code, _) = client.closed().await;
         assert_eq!(code, 1002, "{what}");
         client.ends().await;
+        // The end is told when the peer has gone, too.
+        drop(client);
         assert_eq!(service.host.disconnection().await.0, 1002, "{what}");
     }
     bystander.is_served().await;

@@ -30,8 +30,9 @@ const BACKLOG_SLICE: Duration = Duration::from_millis(3);
 /// Connections that get a turn without news of their transport, before others get theirs.
 const ROUSED_PER_TURN: usize = 64;
 
-/// What a peer may still send after a close frame was queued for it: what was under way, and little more.
-const MAX_DISCARDED: usize = 1024 * 1024;
+/// What a peer may still send after a close frame was queued for it. Room for a message that was under way: a reset would take
+/// the close frame from a peer that has not read it yet.
+const MAX_DISCARDED: usize = 32 * 1024 * 1024;
 
 impl Shard {
     /// Has the connection given a turn soon, whatever its transport says.
