@@ -161,7 +161,7 @@ fn handshakes_of_several_shards_never_pass_the_limit_and_leave_nothing() {
             shards.into_iter().for_each(|shard| shard.join().expect("no panic"));
             assert!(most.load(SeqCst) <= 2);
             assert_eq!((manager.user_count(), manager.connection_count("ann")), (0, 0));
-            assert!(manager.reserve(&UserId::new("ann"), 2).is_some());
+            assert!(manager.reserve(&UserId::new("ann"), 2, ConnectionLimit::Refuse).is_some());
         },
         SCHEDULES,
     );
