@@ -32,6 +32,7 @@
 pub mod config;
 pub mod core;
 pub mod error;
+pub mod hub;
 pub mod memory;
 pub mod monitoring;
 mod sync;

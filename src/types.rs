@@ -94,7 +94,7 @@ impl HookKind {
     }
 }
 
-/// A bill's number: a positive integer that JavaScript can hold exactly. A bill is the only kind of topic.
+/// A bill's number: a positive integer that JavaScript can hold exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BillId(u64);
 
