@@ -9,7 +9,7 @@ mod support;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
-use carillon::core::outbox::{Envelopes, Room};
+use carillon::shard::outbox::{Envelopes, Room};
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::prepared::{Encoding, Prepared};

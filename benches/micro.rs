@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use carillon::core::outbox::Envelopes;
+use carillon::shard::outbox::Envelopes;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::frame;
@@ -148,7 +148,7 @@ fn prepare(bencher: Bencher, length: usize) {
 #[divan::bench]
 fn deliver(bencher: Bencher) {
     let message = Prepared::text(support::bill_update(1, 512));
-    let (mut outbox, mut deflaters) = (carillon::core::outbox::Outbox::default(), Deflaters::default());
+    let (mut outbox, mut deflaters) = (carillon::shard::outbox::Outbox::default(), Deflaters::default());
     bencher.bench_local(|| {
         outbox.queue(message.clone(), Encoding::Plain, &mut deflaters);
         support::drain(&mut outbox, &mut deflaters);

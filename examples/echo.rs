@@ -14,8 +14,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use carillon::core::outbox::{Flushed, Outbox};
 use carillon::error::CloseReason;
+use carillon::shard::outbox::{Flushed, Outbox};
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
 use carillon::transport::deflate::{self, Deflaters, Inflater, Negotiated};

@@ -31,7 +31,7 @@ export async function build({ release = false } = {}) {
   return output
 }
 
-/** What the tests of a quick build can ask for (`src/core/fault_injection.rs`) is not to be had in an addon that is published. */
+/** What the tests of a quick build can ask for (`src/application/fault_injection.rs`) is not to be had in an addon that is published. */
 function refusePanicsOnPurpose() {
   for (const name of readdirSync(ROOT).filter((file) => file.endsWith('.node'))) {
     if (readFileSync(ROOT + name).includes('CARILLON_TEST_PANIC')) throw new CommandFailed(`${name} can be made to panic: it was built with debug assertions`)

@@ -11,8 +11,8 @@
 //!  └───────────────────────────┘ batched└───────────────────────────────────────────────┘
 //! ```
 //!
-//! Dependencies point one way: `binding → core → {transport, memory, monitoring} → {config, utils}`; `types` and
-//! `error` are everybody's. What holds everywhere:
+//! Dependencies point one way: `binding → core → shard → {hub, application, authenticator, protocol} → {transport, memory,
+//! monitoring} → {config, utils}`; every module uses `types` and `error`. What holds everywhere:
 //!
 //! 1. A shard's connections, topic index and outboxes are touched by its thread alone.
 //! 2. `transport` knows no users and no topics; `memory` and `monitoring` know no sockets; only `binding` knows napi.
@@ -26,15 +26,19 @@
 //!
 //! A panic ends what was being done, never the process: one connection, one publish, or one shard that is replaced.
 //!
-//! Reading order: [`types`], [`error`], [`config`], [`transport`], [`core`], [`memory`], [`monitoring`], and then `binding`,
-//! which only converts. `ARCHITECTURE.md` says why things are as they are, and how to add to them.
+//! Reading order: [`types`], [`error`], [`config`], [`transport`], [`protocol`], [`hub`], [`application`], [`shard`], [`core`], [`memory`],
+//! [`monitoring`], and then `binding`, which only converts. `ARCHITECTURE.md` says why things are as they are, and how to add to them.
 
+pub mod application;
+pub mod authenticator;
 pub mod config;
 pub mod core;
 pub mod error;
 pub mod hub;
 pub mod memory;
 pub mod monitoring;
+pub mod protocol;
+pub mod shard;
 mod sync;
 pub mod transport;
 pub mod types;

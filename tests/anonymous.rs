@@ -3,7 +3,7 @@
 
 mod support;
 
-use carillon::core::service_options::ServiceOptions;
+use carillon::shard::service_options::ServiceOptions;
 use serde_json::json;
 use support::client::request;
 use support::{Client, PATIENCE, Service, TestHost, eventually, token};

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use carillon::core::Arrival;
+use carillon::shard::handshake::UpgradeRequest;
 use carillon::transport::Source;
 use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal, Work};
 use carillon::transport::head_reader::HeadReader;
@@ -42,7 +42,7 @@ impl NodeEnd {
         let work = Arc::new(Notify::new());
         let pipe = Pipe::new(Box::new(Wake(work.clone())));
         let source = Source::Bridge(Bridge::new(pipe.clone()));
-        service.core.accept(Arrival { source, head, early: early.to_vec(), peer: None });
+        service.core.accept(UpgradeRequest { source, head, early: early.to_vec(), peer: None });
         Self { pipe, work, received: Vec::new(), has_ended: false, is_destroyed: false, largest: 0 }
     }
 
@@ -210,7 +210,7 @@ async fn a_refusal_is_written_and_the_socket_closed() {
     let work = Arc::new(Notify::new());
     let pipe = Pipe::new(Box::new(Wake(work.clone())));
     let source = Source::Bridge(Bridge::new(pipe.clone()));
-    service.core.accept(Arrival { source, head, early: Vec::new(), peer: None });
+    service.core.accept(UpgradeRequest { source, head, early: Vec::new(), peer: None });
     let mut node = NodeEnd { pipe, work, received: Vec::new(), has_ended: false, is_destroyed: false, largest: 0 };
     while !node.has_ended {
         node.turn(true).await;

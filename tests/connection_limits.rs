@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use carillon::core::host::EventKind;
-use carillon::core::service_options::{ConnectionLimit, Refusals, ServiceOptions};
+use carillon::application::interface::EventKind;
+use carillon::shard::service_options::{ConnectionLimit, Refusals, ServiceOptions};
 use carillon::transport::handshake::Origins;
 use carillon::transport::listener;
 use support::client::{close, request, request_of};

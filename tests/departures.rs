@@ -3,7 +3,7 @@
 
 mod support;
 
-use carillon::core::host::{Event, EventKind};
+use carillon::application::interface::{Event, EventKind};
 use serde_json::json;
 use support::client::close;
 use support::{PATIENCE, Service, TestHost, eventually};

@@ -5,9 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use carillon::core::host::{HookFault, SlowConsumerPolicy};
-use carillon::core::outbox::Backpressure;
-use carillon::core::service_options::{Batching, ServiceOptions};
+use carillon::application::interface::{HookFault, SlowConsumerPolicy};
+use carillon::shard::outbox::Backpressure;
+use carillon::shard::service_options::{Batching, ServiceOptions};
 use serde_json::{Value, json};
 use support::client::{TEXT, request, request_of, text};
 use support::{Client, Service, TestHost, patiently, token};

@@ -5,7 +5,7 @@ mod support;
 
 use std::time::Duration;
 
-use carillon::core::token_bucket::Rate;
+use carillon::shard::token_bucket::Rate;
 use carillon::transport::Source;
 use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
 use carillon::transport::head_reader::HeadReader;
@@ -277,7 +277,7 @@ async fn at_most_64_kib_are_read_of_a_refused_peer_before_the_reset() {
     let (head, _) = HeadReader::default().push(&request("/ws", "")).unwrap().unwrap();
     let pipe = Pipe::new(Box::new(Silent));
     let source = Source::Bridge(Bridge::new(pipe.clone()));
-    service.core.accept(carillon::core::Arrival { source, head, early: Vec::new(), peer: None });
+    service.core.accept(carillon::shard::handshake::UpgradeRequest { source, head, early: Vec::new(), peer: None });
     let mut answer = Vec::new();
     patiently(async {
         while !answer.ends_with(b"Unauthorized") {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use carillon::core::host::EventKind;
+use carillon::application::interface::EventKind;
 use serde_json::{Value, json};
 use support::client::{request, request_of};
 use support::host::LookupAnswer;

@@ -6,8 +6,8 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use carillon::core::connection::{CONNECTION_BYTES, Connection};
-use carillon::core::outbox::Outbox;
+use carillon::shard::connection::{CONNECTION_BYTES, Connection};
+use carillon::shard::outbox::Outbox;
 use carillon::transport::assembler::Assembler;
 use support::client::{close, request_of, text};
 use support::{Service, TestHost, eventually, heap};

@@ -8,11 +8,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use carillon::core::host::{Event, EventKind, SlowConsumerPolicy};
-use carillon::core::outbox::Backpressure;
-use carillon::core::service_options::ServiceOptions;
+use carillon::application::interface::{Event, EventKind, SlowConsumerPolicy};
 use carillon::memory::leak_detector_handler::{Leak, Severity};
 use carillon::memory::progressive_degradation::DegradationLevel;
+use carillon::shard::outbox::Backpressure;
+use carillon::shard::service_options::ServiceOptions;
 use carillon::types::BillId;
 use serde_json::{Value, json};
 use support::client::{request_of, text};

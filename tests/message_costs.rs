@@ -8,7 +8,9 @@ mod support;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use carillon::core::message_handler::{Command, Outcome, RequestError, Verdicts, bill_id, bill_number, decode, encode};
+use carillon::protocol::message_handler::{
+    Command, Outcome, RequestError, Verdicts, bill_id, bill_number, decode, encode,
+};
 use support::client::{RSV1, TEXT, deflate, frame, text};
 use support::{Service, TestHost, heap};
 use tokio::sync::Mutex;

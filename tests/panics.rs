@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use carillon::core::Arrival;
-use carillon::core::host::{Event, EventKind};
+use carillon::application::interface::{Event, EventKind};
+use carillon::shard::handshake::UpgradeRequest;
 use carillon::transport::Source;
 use carillon::transport::bridge::{Bridge, Pipe, Signal};
 use carillon::transport::head_reader::HeadReader;
@@ -228,7 +228,7 @@ async fn fragile_follower(service: &Service, panics: &Arc<AtomicU32>) -> Arc<Pip
     let (head, _) = HeadReader::default().push(&request_of("villain", "")).unwrap().unwrap();
     let pipe = Pipe::new(Box::new(Fragile(panics.clone())));
     let early = text(r#"{"type":"subscribe","data":{"bill_id":1}}"#);
-    service.core.accept(Arrival { source: Source::Bridge(Bridge::new(pipe.clone())), head, early, peer: None });
+    service.core.accept(UpgradeRequest { source: Source::Bridge(Bridge::new(pipe.clone())), head, early, peer: None });
     let mut written = Vec::new();
     // What was written is taken, so that the next write signals again.
     patiently(async {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use carillon::core::host::{Event, EventKind};
+use carillon::application::interface::{Event, EventKind};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use support::client::{

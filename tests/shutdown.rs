@@ -6,8 +6,8 @@ mod support;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use carillon::application::interface::{Event, EventKind, LifecycleState};
 use carillon::config::RuntimeValues;
-use carillon::core::host::{Event, EventKind, LifecycleState};
 use carillon::types::BillId;
 use serde_json::json;
 use support::client::{close, request, request_of, text};
@@ -36,7 +36,7 @@ async fn what_was_published_before_is_delivered_before_the_close_frame() {
             options.threads = 2;
             // Batches would wait for longer than the test.
             options.runtime = RuntimeValues { batch_size, batch_delay: Duration::from_secs(60), ..options.runtime };
-            options.batching = carillon::core::service_options::Batching::Frames;
+            options.batching = carillon::shard::service_options::Batching::Frames;
         })
         .await;
         let mut clients = Vec::new();

@@ -3,8 +3,8 @@
 
 mod support;
 
-use carillon::core::host::{Event, EventKind, SlowConsumerPolicy};
-use carillon::core::outbox::Backpressure;
+use carillon::application::interface::{Event, EventKind, SlowConsumerPolicy};
+use carillon::shard::outbox::Backpressure;
 use carillon::types::BillId;
 use serde_json::{Value, json};
 use support::client::{CLOSE, text};

@@ -7,9 +7,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use carillon::application::interface::EventKind;
 use carillon::config::RuntimeValues;
-use carillon::core::host::EventKind;
-use carillon::core::message_handler::{Command, Outcome, decode, encode};
+use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
 use carillon::transport::handshake::{self, Origins, RequestHead};
 use carillon::transport::head_reader::{HeadFault, HeadReader};
 use carillon::types::BillId;

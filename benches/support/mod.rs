@@ -11,12 +11,12 @@ mod signing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carillon::core::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
-use carillon::core::host::SlowConsumerPolicy;
-use carillon::core::message_handler::{Command, Outcome, Reply, decode, encode};
-use carillon::core::outbox::{Backpressure, Outbox};
-use carillon::core::outgoing;
-use carillon::core::subscription_manager::{RoutingTable, TopicIndex, Transition};
+use carillon::application::interface::SlowConsumerPolicy;
+use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
+use carillon::hub::subscription_manager::{RoutingTable, TopicIndex, Transition};
+use carillon::protocol::message_handler::{Command, Outcome, Reply, decode, encode};
+use carillon::protocol::outgoing;
+use carillon::shard::outbox::{Backpressure, Outbox};
 use carillon::transport::assembler::Limits;
 use carillon::transport::deflate::{self, Deflaters, Negotiated, WindowClass};
 use carillon::transport::handshake;

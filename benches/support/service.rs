@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use carillon::application::interface::{Answer, Event, EventKind, HookCall, Host};
 use carillon::config::{RuntimeConfig, RuntimeKey, RuntimeValues};
-use carillon::core::Arrival;
-use carillon::core::host::{Answer, Event, EventKind, HookCall, Host};
-use carillon::core::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
+use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::service_options::ServiceOptions;
 use carillon::transport::Source;
 use carillon::transport::handshake::RequestHead;
 use carillon::transport::listener;
@@ -145,7 +145,7 @@ fn join(core: &WebSocketService, listener: &TcpListener, number: usize) -> TcpSt
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     };
     let early = text_frame(&format!(r#"{{"type":"subscribe","data":{{"bill_id":{BILL}}}}}"#));
-    core.accept(Arrival { source: Source::Descriptor(socket.into()), head, early, peer: None });
+    core.accept(UpgradeRequest { source: Source::Descriptor(socket.into()), head, early, peer: None });
     let mut response = Vec::new();
     while !response.ends_with(b"\r\n\r\n") {
         response.extend_from_slice(&read_exactly::<1>(&mut peer));

@@ -4,9 +4,9 @@
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 
-use carillon::core::host::SlowConsumerPolicy;
-use carillon::core::message_handler::{Command, Outcome, decode, encode};
-use carillon::core::outbox::{Backpressure, Outbox, Room};
+use carillon::application::interface::SlowConsumerPolicy;
+use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
+use carillon::shard::outbox::{Backpressure, Outbox, Room};
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, Policy, negotiate};
 use carillon::transport::prepared::{Encoding, Prepared};

@@ -2,8 +2,8 @@
 //! errors name their message, and nobody without a user does anything but prove who it is.
 #![no_main]
 
-use carillon::core::json::RawJson;
-use carillon::core::message_handler::{Command, Outcome, Verdicts, bill_number, decode, encode};
+use carillon::protocol::json::RawJson;
+use carillon::protocol::message_handler::{Command, Outcome, Verdicts, bill_number, decode, encode};
 use libfuzzer_sys::fuzz_target;
 
 /// The longest reply has a few fixed words, a text of 256 characters that are all escaped, and the time twice.

@@ -11,9 +11,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use carillon::config::{RuntimeConfig, RuntimeValues};
-use carillon::core::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
-use carillon::core::host::{Answer, Event, EventKind, HookAnswer, HookCall, Host};
-use carillon::core::service_options::ServiceOptions;
+use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
+use carillon::application::interface::{Answer, Event, EventKind, HookAnswer, HookCall, Host};
+use carillon::shard::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
 use carillon::types::HookKind;
 use libfuzzer_sys::fuzz_target;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use carillon::core::authenticator::{KeyMaterial, TokenFault, TokenRules, TokenVerifier};
+use carillon::authenticator::{KeyMaterial, TokenFault, TokenRules, TokenVerifier};
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
 use serde_json::Value;

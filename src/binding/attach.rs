@@ -17,7 +17,7 @@ use crate::binding::bridge;
 use crate::binding::events::Courier;
 use crate::binding::guard;
 use crate::binding::values;
-use crate::core::Arrival;
+use crate::shard::handshake::UpgradeRequest;
 use crate::transport::forwarded::Peer;
 use crate::transport::handshake::{Rejection, RequestHead};
 use claim::Claim;
@@ -51,7 +51,7 @@ pub trait Receptionist {
     /// Whether sockets stay with Node even where they could be taken over.
     fn bridges_everything(&self) -> bool;
     fn courier(&self) -> &Rc<Courier>;
-    fn receive(&self, env: &Env, arrival: Arrival);
+    fn receive(&self, env: &Env, arrival: UpgradeRequest);
     /// A request is refused before any shard sees it: how it is answered.
     fn refusal(&self, head: &RequestHead, rejection: &Rejection) -> Vec<u8>;
 }
@@ -137,7 +137,7 @@ fn on_upgrade<R: Receptionist>(
             bridge::open(env, receptionist.courier(), socket)?
         }
     };
-    receptionist.receive(env, Arrival { source, head: head_of_request, early, peer });
+    receptionist.receive(env, UpgradeRequest { source, head: head_of_request, early, peer });
     Ok(())
 }
 

@@ -8,12 +8,12 @@ use napi::bindgen_prelude::{Object, This, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
+use crate::application::interface::EventKind;
 use crate::binding::error::invalid_argument;
 use crate::binding::guard;
 use crate::binding::listeners::{KINDS, Listener, Position};
 use crate::binding::service::WebSocketService;
 use crate::binding::values::{self, Reference};
-use crate::core::host::EventKind;
 
 fn read_event(env: Env, event: &Unknown<'_>) -> Result<EventKind> {
     let name = values::as_string(event).unwrap_or_default();

@@ -14,13 +14,13 @@ use napi::{Env, Result};
 use serde_json::{Map, Value};
 use tracing::Dispatch;
 
+use crate::application::interface::{Event, EventKind, LifecycleState};
 use crate::binding::bridge::Bridges;
 use crate::binding::glue::{Glue, Scope, Target};
 use crate::binding::hook_calls::{HookCalls, Hooks};
 use crate::binding::listeners::Listeners;
 use crate::binding::values::{self, Reference};
 use crate::binding::{guard, heap, memory};
-use crate::core::host::{Event, EventKind, LifecycleState};
 use crate::error::{Error, ErrorKind};
 use crate::types::HookKind;
 

@@ -6,9 +6,9 @@
 use napi::bindgen_prelude::{Function, FunctionCallContext, JsValuesTupleIntoVec};
 use napi::{Env, Result};
 
+use crate::application::panic_guard::contain;
 use crate::binding::error::exception;
 use crate::binding::values;
-use crate::core::containment::contain;
 use crate::error::{Error, ErrorKind};
 
 /// The body of an exported method. A panic becomes an exception with the code `ERR_INTERNAL`.

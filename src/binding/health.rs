@@ -7,12 +7,12 @@ use crate::binding::events::NodeHost;
 use crate::binding::objects::{HealthStatus, MemoryPressure, MemoryUsage, ServiceStats, seconds_between};
 use crate::binding::{heap, values};
 use crate::config::BaseConfig;
-use crate::core::json::iso_timestamp;
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::memory::sources::Usage;
 use crate::monitoring::health_checker::{self, Condition, HeapUse, Vitals};
 use crate::monitoring::recent::Outgoing;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::protocol::json::iso_timestamp;
 
 /// Bytes, as `process.memoryUsage()` tells them.
 struct NodeMemory {

@@ -11,10 +11,10 @@ use napi::bindgen_prelude::{JsValue, Unknown};
 use napi::{Env, Result};
 use rustc_hash::FxHashMap;
 
+use crate::application::interface::{Answer, HookAnswer, HookArgument, HookCall, HookFault};
 use crate::binding::glue::{Glue, Scope, Target};
 use crate::binding::guard;
 use crate::binding::values::{self, Reference};
-use crate::core::host::{Answer, HookAnswer, HookArgument, HookCall, HookFault};
 use crate::types::{AnswerForm, HookKind};
 
 /// The hooks that the options name, and the context they were named in.

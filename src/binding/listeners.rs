@@ -10,9 +10,9 @@ use std::rc::Rc;
 use napi::bindgen_prelude::{JsValue, Object, Unknown};
 use napi::{Env, Result};
 
+use crate::application::interface::EventKind;
 use crate::binding::glue::{Glue, Scope};
 use crate::binding::values::{self, Reference};
-use crate::core::host::EventKind;
 
 /// What events are called.
 pub const KINDS: [(&str, EventKind); 9] = [

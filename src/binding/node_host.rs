@@ -13,9 +13,9 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
+use crate::application::interface::{Answer, Event, EventKind, HookCall, Host};
 use crate::binding::bridge::BridgeId;
 use crate::binding::memory;
-use crate::core::host::{Answer, Event, EventKind, HookCall, Host};
 use crate::memory::sources::Usage;
 
 pub type Wake = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;

@@ -4,10 +4,9 @@ use napi::bindgen_prelude::{Object, Unknown};
 use napi::{Env, Result};
 use napi_derive::napi;
 
+use crate::application::interface::Event;
 use crate::binding::error::describe;
 use crate::binding::values;
-use crate::core::host::Event;
-use crate::core::inspection;
 use crate::core::websocket_service::Counts;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::history::Second;
@@ -308,7 +307,7 @@ impl From<&Second> for PerformanceSample {
 }
 
 impl Inspection {
-    pub fn new(found: inspection::Inspection, level: DegradationLevel) -> Self {
+    pub fn new(found: crate::shard::probe::Inspection, level: DegradationLevel) -> Self {
         let shards = found.shards.iter().map(|shard| ShardInspection {
             id: f64::from(shard.id.0),
             connections: shard.connections as f64,

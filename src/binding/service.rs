@@ -12,6 +12,9 @@ use napi::{Env, Result};
 use napi_derive::napi;
 use tracing::Dispatch;
 
+use crate::application::interface::LifecycleState;
+use crate::application::panic_guard::contain;
+use crate::authenticator::{ShortSecret, TokenVerifier};
 use crate::binding::attach::{Attachment, Receptionist};
 use crate::binding::error::{exception, invalid_argument, needs_new};
 use crate::binding::events::{Courier, NodeHost};
@@ -22,15 +25,12 @@ use crate::binding::runtime_config::RuntimeConfig;
 use crate::binding::values::Reference;
 use crate::binding::{guard, health, logging, memory, publish, values};
 use crate::config;
-use crate::core::Arrival;
-use crate::core::authenticator::{ShortSecret, TokenVerifier};
-use crate::core::containment::contain;
-use crate::core::host::LifecycleState;
-use crate::core::inspection;
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::error::{Error, ErrorKind};
 use crate::monitoring::health_checker::Condition;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::shard::handshake::UpgradeRequest;
+use crate::shard::probe;
 use crate::transport::handshake::{self, Rejection, RequestHead};
 use crate::types::BillId;
 
@@ -216,9 +216,9 @@ impl WebSocketService {
                 }
             };
             let top = match top {
-                None => inspection::TOP.min(10),
+                None => probe::TOP.min(10),
                 Some(given) => values::as_number(&given)
-                    .filter(|top| top.fract() == 0.0 && (0.0..=inspection::TOP as f64).contains(top))
+                    .filter(|top| top.fract() == 0.0 && (0.0..=probe::TOP as f64).contains(top))
                     .map(|top| top as usize)
                     .ok_or_else(|| {
                         invalid_argument(env, "options.top", "an integer from 0 to 100", values::kind(&given))
@@ -627,7 +627,7 @@ impl Receptionist for Inner {
         &self.courier
     }
 
-    fn receive(&self, env: &Env, arrival: Arrival) {
+    fn receive(&self, env: &Env, arrival: UpgradeRequest) {
         self.logged(|| {
             // A variable that has been unset leaves the last secret in force: there is none to change to.
             let current = self.environment_secret(env);

@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use shuttle::{check_dfs, check_random, future, thread};
 
-use crate::core::connection_manager::{ConnectionManager, ConnectionRef};
-use crate::core::operation_queue_manager::{Operation, OperationQueue, Target};
-use crate::core::service_options::ConnectionLimit;
-use crate::core::shard::Bell;
-use crate::core::subscription_manager::{RoutingCounts, RoutingTable, TopicIndex};
-use crate::core::wake_queue::WakeQueue;
+use crate::hub::connection_manager::{ConnectionManager, ConnectionRef};
+use crate::hub::operation_queue_manager::{Operation, OperationQueue, Target};
+use crate::hub::subscription_manager::{RoutingCounts, RoutingTable, TopicIndex};
+use crate::shard::event_loop::Bell;
+use crate::shard::service_options::ConnectionLimit;
+use crate::shard::wake_queue::WakeQueue;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, ConnectionKey, ConnectionNumber, Priority, ShardId, UserId};
 

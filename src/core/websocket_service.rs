@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use tracing::{Dispatch, info, warn};
 
+use crate::application::interface::{Event, EventKind, Host, LifecycleState};
+use crate::application::panic_guard::ContainedHost;
+use crate::authenticator::TokenVerifier;
 use crate::config::{RuntimeConfig, RuntimeValues};
-use crate::core::admission::Arrival;
-use crate::core::authenticator::TokenVerifier;
-use crate::core::containment::ContainedHost;
-use crate::core::host::{Event, EventKind, Host, LifecycleState};
-use crate::core::reception::{Entrance, Reception};
-use crate::core::run_end::RunEnd;
-use crate::core::service_options::ServiceOptions;
-use crate::core::shard::{Command, ShardHandle};
-use crate::core::shared::Shared;
-use crate::core::subscription_manager::ShardSet;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hub::subscription_manager::ShardSet;
 use crate::memory::memory_manager::MemoryManager;
 use crate::monitoring::statistics_collector::{StatisticsCollector, UnixMillis};
 use crate::monitoring::tally::{DropReason, Refusal};
+use crate::shard::acceptor::{Entrance, Reception};
+use crate::shard::context::Shared;
+use crate::shard::event_loop::{Command, ShardHandle};
+use crate::shard::handshake::UpgradeRequest;
+use crate::shard::run_end::RunEnd;
+use crate::shard::service_options::ServiceOptions;
 use crate::transport::handshake::Rejection;
 use crate::transport::listener::Listener;
 use crate::types::{BillId, ShardId};
@@ -163,9 +163,9 @@ impl WebSocketService {
     }
 
     /// Hands a socket that asks for an upgrade to a shard. It is dropped, and so closed, if the service is not running.
-    pub fn accept(&self, arrival: Arrival) {
+    pub fn accept(&self, request: UpgradeRequest) {
         if let Some(run) = self.run() {
-            run.deal(Command::Accept(Box::new(arrival)));
+            run.deal(Command::Accept(Box::new(request)));
         }
     }
 
@@ -282,7 +282,7 @@ impl WebSocketService {
 
     /// Lets every shard panic where nothing contains it.
     #[cfg(test)]
-    pub(super) fn break_shards(&self) {
+    pub(crate) fn break_shards(&self) {
         if let Some(run) = self.run() {
             run.order(|| Command::Break);
         }

@@ -1,5 +1,13 @@
-//! Who is connected and who follows what. No I/O and no transport: the hub knows topics, users and connection numbers, never sockets.
+//! Who is connected and who follows what; no I/O and no transport.
+//!
+//! `connection_manager` and the routing table of `subscription_manager` are shared by all threads of a run, each behind its own short
+//! locks; the subscriptions of one shard belong to it alone. `operation_queue_manager` carries publications to a shard.
 
+pub mod anonymous_limit;
+pub mod connection_limit;
+pub mod connection_manager;
+pub mod operation_queue_manager;
+pub mod subscription_manager;
 mod topic;
 
 pub use topic::{ChannelName, InvalidChannelName, Topic};

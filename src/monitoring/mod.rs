@@ -3,6 +3,7 @@
 pub mod health_checker;
 pub mod histogram;
 pub mod history;
+pub mod log_throttle;
 pub mod metrics_reporter;
 pub mod recent;
 pub mod statistics_collector;

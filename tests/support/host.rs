@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use carillon::core::host::{Answer, Event, EventKind, HookAnswer, HookCall, HookFault, Host};
+use carillon::application::interface::{Answer, Event, EventKind, HookAnswer, HookCall, HookFault, Host};
 use carillon::types::{HookKind, UserId};
 use tokio::sync::Notify;
 

@@ -14,12 +14,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use carillon::application::interface::LifecycleState;
+use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
 use carillon::config::{RuntimeConfig, RuntimeValues};
-use carillon::core::Arrival;
-use carillon::core::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
-use carillon::core::host::LifecycleState;
-use carillon::core::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
+use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::service_options::ServiceOptions;
 use carillon::transport::Source;
 use carillon::transport::head_reader::HeadReader;
 use serde_json::json;
@@ -138,7 +138,7 @@ async fn hand_on(mut stream: TcpStream, core: Arc<WebSocketService>) {
                 let Ok(stream) = stream.into_std() else { return };
                 // Some tests count bytes from the moment the client is let in.
                 drop(bytes);
-                core.accept(Arrival { source: Source::Descriptor(stream.into()), head, early, peer: None });
+                core.accept(UpgradeRequest { source: Source::Descriptor(stream.into()), head, early, peer: None });
                 return;
             }
             Err(fault) => {

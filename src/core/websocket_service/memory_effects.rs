@@ -11,10 +11,7 @@ use tokio::sync::oneshot;
 use tracing::{Dispatch, info, warn};
 
 use super::{Run, WebSocketService};
-use crate::core::host::{Event, EventKind};
-use crate::core::outgoing;
-use crate::core::service_options::ServiceOptions;
-use crate::core::shard::Command;
+use crate::application::interface::{Event, EventKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::leak_detector_handler::Leak;
 use crate::memory::memory_manager::{Depth, Freed, MemoryEffects, MemoryManager, Settings};
@@ -24,6 +21,9 @@ use crate::monitoring::health_checker::Degradation;
 use crate::monitoring::metrics_reporter::MemoryReading;
 use crate::monitoring::statistics_collector::UnixMillis;
 use crate::monitoring::tally::DropReason;
+use crate::protocol::outgoing;
+use crate::shard::event_loop::Command;
+use crate::shard::service_options::ServiceOptions;
 use crate::transport::prepared::Prepared;
 
 /// A publish that has waited this long for its shard is of no use any more, and the shard in trouble.

@@ -11,12 +11,12 @@ use smallvec::SmallVec;
 use tracing::warn;
 
 use super::{Life, Run, WebSocketService, millis};
-use crate::core::host::Event;
-use crate::core::operation_queue_manager::{Operation, Permit, Target};
-use crate::core::outgoing;
-use crate::core::subscription_manager::ShardSet;
+use crate::application::interface::Event;
 use crate::error::{Error, ErrorKind};
+use crate::hub::operation_queue_manager::{Operation, Permit, Target};
+use crate::hub::subscription_manager::ShardSet;
 use crate::monitoring::statistics_collector::UnixMillis;
+use crate::protocol::outgoing;
 use crate::transport::prepared::Prepared;
 use crate::types::{BillId, Priority, ShardId};
 

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::WebSocketService;
-use crate::core::circuit_breaker::Circuit;
-use crate::core::connection::CONNECTION_BYTES;
-use crate::core::containment;
-use crate::core::inspection::{Inspection, ShardInspection};
+use crate::application::circuit_breaker::Circuit;
+use crate::application::panic_guard;
 use crate::monitoring::health_checker::Surroundings;
 use crate::monitoring::history::Second;
 use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::recent::Outgoing;
 use crate::monitoring::statistics_collector::Statistics;
+use crate::shard::connection::CONNECTION_BYTES;
+use crate::shard::probe::{Inspection, ShardInspection};
 use crate::types::{BillId, HookKind, UserId};
 
 /// Counts for `getStats()` that are not in the statistics.
@@ -113,7 +113,7 @@ impl WebSocketService {
             subscriptions: counts.subscriptions,
             shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
             circuits: circuits.collect(),
-            panics: containment::panics(),
+            panics: panic_guard::panics(),
             event_loop_delay,
             memory: self.memory_reading(),
         })

@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::core::authenticator::{KeyMaterial, TokenRules};
-use crate::core::host::{Answer, HookCall};
+use crate::application::interface::{Answer, HookCall};
+use crate::authenticator::{KeyMaterial, TokenRules};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -1,0 +1,9 @@
+//! Bytes of JSON to commands, outcomes to replies: what clients may say and what the service says. Pure.
+//!
+//! `message_handler` decodes requests and encodes outcomes; `outgoing` has every text the service sends; `json` reads values in place.
+
+pub mod json;
+pub mod json_members;
+pub mod lone_surrogates;
+pub mod message_handler;
+pub mod outgoing;

@@ -1,0 +1,69 @@
+//! Under which label an event is counted: the core's words for ends and refusals in those of the counters.
+
+use crate::application::interface::Ending;
+use crate::monitoring::tally::{Close, Refusal};
+use crate::transport::handshake::{Rejection, Unavailability};
+use crate::transport::head_reader::HeadFault;
+
+impl From<&Ending> for Close {
+    fn from(ending: &Ending) -> Self {
+        match ending {
+            Ending::ByPeer { code, .. } => Self::by_peer(*code),
+            Ending::ByUs(reason) => Self::from(*reason),
+            Ending::GraceExceeded => Self::GraceExceeded,
+            Ending::Lost => Self::Lost,
+            Ending::Unresponsive => Self::Unresponsive,
+        }
+    }
+}
+
+impl From<&Rejection> for Refusal {
+    fn from(rejection: &Rejection) -> Self {
+        match rejection {
+            Rejection::ConnectionLimit => Self::ConnectionLimit,
+            Rejection::ForbiddenOrigin => Self::ForbiddenOrigin,
+            Rejection::InvalidExtensions => Self::InvalidExtensions,
+            Rejection::InvalidKey => Self::InvalidKey,
+            Rejection::InvalidSubprotocol => Self::InvalidSubprotocol,
+            Rejection::InvalidUpgrade => Self::InvalidUpgrade,
+            Rejection::InvalidVersion => Self::InvalidVersion,
+            Rejection::MethodNotAllowed => Self::MethodNotAllowed,
+            Rejection::Unauthorized => Self::Unauthorized,
+            Rejection::Unavailable { why: Unavailability::CircuitOpen, .. } => Self::CircuitOpen,
+            Rejection::Unavailable { why: Unavailability::MemoryPressure, .. } => Self::MemoryPressure,
+            Rejection::Unavailable { why: Unavailability::Stopping, .. } => Self::Stopping,
+            Rejection::UnexpectedBody => Self::MalformedHead,
+            Rejection::Unavailable { why: Unavailability::TooManyAnonymous, .. } => Self::TooManyAnonymous,
+            Rejection::Unavailable { why: Unavailability::TooManyConnections, .. } => Self::TooManyConnections,
+            Rejection::WrongPath => Self::WrongPath,
+        }
+    }
+}
+
+impl From<HeadFault> for Refusal {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Malformed => Self::MalformedHead,
+            HeadFault::TooLarge => Self::HeadTooLarge,
+            HeadFault::TooSlow => Self::HeadTooSlow,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_is_called_the_same_everywhere() {
+        let overloaded = Rejection::Unavailable { why: Unavailability::MemoryPressure, retry_after: Some(30) };
+        let full = Rejection::Unavailable { why: Unavailability::TooManyConnections, retry_after: None };
+        let (limit, stopping) = (Rejection::ConnectionLimit, Rejection::STOPPING);
+        for rejection in [Rejection::WrongPath, Rejection::Unauthorized, stopping, overloaded, full, limit] {
+            assert_eq!(Refusal::from(&rejection).label(), rejection.reason());
+        }
+        for fault in [HeadFault::Malformed, HeadFault::TooLarge, HeadFault::TooSlow] {
+            assert_eq!(Refusal::from(fault).label(), fault.reason());
+        }
+    }
+}
