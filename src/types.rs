@@ -85,6 +85,14 @@ impl HookKind {
         }
     }
 
+    /// Whether a call changes nothing, so that it is in vain when no connection is left to send the answer to.
+    pub const fn only_reads(self) -> bool {
+        match self {
+            Self::LookupUser | Self::LoadPreferences => true,
+            Self::SavePreferences => false,
+        }
+    }
+
     pub const fn answer(self) -> AnswerForm {
         match self {
             Self::LookupUser => AnswerForm::Truth,

@@ -71,6 +71,15 @@ impl Hooks {
 impl Shard {
     /// A hook's answer within its deadline, retries included. Ends early when the shard drains.
     pub(crate) async fn call_hook(&self, call: &HookCall) -> Result<HookAnswer, HookFault> {
+        self.call_hook_while(call, || true).await
+    }
+
+    /// The same; a call that failed is not repeated once `is_wanted` says no.
+    pub(crate) async fn call_hook_while(
+        &self,
+        call: &HookCall,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<HookAnswer, HookFault> {
         let hook = call.kind;
         let subject = self.shared.hooks.subject(call);
         let permit = match self.shared.hooks.admit(hook, subject) {
@@ -95,10 +104,10 @@ impl Shard {
             let Some(pause) = delay.map(jitter).filter(|pause| Instant::now() + *pause < deadline) else {
                 break result;
             };
-            self.counters.tally.hooks.add((hook, HookOutcome::Retried), 1);
-            if !self.pause(pause).await {
+            if !self.pause(pause).await || !is_wanted() {
                 break result;
             }
+            self.counters.tally.hooks.add((hook, HookOutcome::Retried), 1);
         };
         if answer.is_err() && self.is_draining() {
             // The call was given up: that says nothing about the hook.

@@ -191,7 +191,10 @@ impl Shard {
         message_id: Option<SharedJson>,
         under_way: HookUnderWay,
     ) {
-        let Some(renewing) = under_way.connection().map(|connection| connection.user()) else { return };
+        // Closed meanwhile: nothing is left to authenticate.
+        let Some(renewing) = under_way.connection().filter(|one| one.is_listening()).map(|one| one.user()) else {
+            return;
+        };
         let outcome = match &renewing {
             Some(user) => self.renew(user.as_str(), &token).await,
             None => self.authenticate(&token).await.map(|(reservation, identity)| (Some(reservation), identity)),

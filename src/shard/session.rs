@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 use tracing::warn;
 
-use crate::application::interface::{Event, EventKind, HookAnswer, HookArgument, HookCall};
+use crate::application::interface::{Event, EventKind, HookAnswer, HookArgument, HookCall, HookFault};
 use crate::application::panic_guard::contained;
 use crate::error::CloseReason;
 use crate::hub::subscription_manager::Transition;
@@ -206,10 +206,9 @@ impl Shard {
 
     fn load_preferences(self: &Rc<Self>, connection: &Rc<Connection>, message_id: Option<SharedJson>) {
         let Some(user) = connection.user() else { return };
-        self.when_settled(connection, async move |shard: Rc<Self>| {
-            let user: Arc<str> = (&user).into();
-            let call = HookCall::new(HookKind::LoadPreferences, user.clone(), [HookArgument::Text(user)]);
-            let answer = shard.call_hook(&call).await;
+        let user: Arc<str> = (&user).into();
+        let call = HookCall::new(HookKind::LoadPreferences, user.clone(), [HookArgument::Text(user)]);
+        self.when_settled(connection, call, move |shard, answer| {
             let outcome = match answer.as_ref().map(HookAnswer::as_json) {
                 Ok(Some(preferences)) => Outcome::PreferencesLoaded { preferences },
                 // `null` would be what a client might save.
@@ -233,11 +232,11 @@ impl Shard {
         message_id: Option<SharedJson>,
     ) {
         let Some(user) = connection.user() else { return };
-        self.when_settled(connection, async move |shard: Rc<Self>| {
-            let user: Arc<str> = (&user).into();
-            let arguments = [HookArgument::Text(user.clone()), HookArgument::Json(preferences.text().clone())];
-            let call = HookCall::new(HookKind::SavePreferences, user, arguments);
-            let outcome = match shard.call_hook(&call).await {
+        let user: Arc<str> = (&user).into();
+        let arguments = [HookArgument::Text(user.clone()), HookArgument::Json(preferences.text().clone())];
+        let call = HookCall::new(HookKind::SavePreferences, user, arguments);
+        self.when_settled(connection, call, move |shard, answer| {
+            let outcome = match answer {
                 Ok(_) => Outcome::PreferencesSaved { preferences: preferences.get() },
                 Err(fault) => {
                     shard.log_preferences(|| warn!(?fault, "preferences were not saved"));
@@ -254,16 +253,22 @@ impl Shard {
         }
     }
 
-    /// Sends the reply that a hook's answer makes, or its absence within the time a hook has.
+    /// Calls a hook and sends the reply that its answer makes, or its absence within the time a hook has. A hook that only
+    /// reads is not called for a connection that has gone; what a peer has asked to save is saved all the same.
     fn when_settled(
         self: &Rc<Self>,
         connection: &Rc<Connection>,
-        reply: impl AsyncFnOnce(Rc<Self>) -> Option<Reply> + 'static,
+        call: HookCall,
+        reply: impl FnOnce(&Self, Result<HookAnswer, HookFault>) -> Option<Reply> + 'static,
     ) {
         let under_way = HookUnderWay::new(self, connection);
         let shard = self.clone();
         tokio::task::spawn_local(contained("a hook", async move {
-            let reply = reply(shard.clone()).await;
+            let is_wanted = || !call.kind.only_reads() || under_way.connection().is_some_and(|one| one.is_open());
+            if !is_wanted() {
+                return;
+            }
+            let reply = reply(&shard, shard.call_hook_while(&call, is_wanted).await);
             let Some(connection) = under_way.connection() else { return };
             drop(under_way);
             if let Some(reply) = reply.filter(|_| connection.is_open()) {

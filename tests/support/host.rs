@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use carillon::application::interface::{Answer, Event, EventKind, HookAnswer, HookCall, HookFault, Host};
 use carillon::types::{HookKind, UserId};
@@ -30,6 +31,7 @@ pub struct TestHost {
     listener: Option<Box<Listener>>,
     is_deaf: bool,
     fails_to_load: bool,
+    calls: [AtomicUsize; HookKind::COUNT],
     /// Who waits for preferences, if nobody is answered.
     unanswered: Option<Mutex<Vec<Answer>>>,
 }
@@ -37,6 +39,11 @@ pub struct TestHost {
 impl TestHost {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How often this hook was called.
+    pub fn calls(&self, kind: HookKind) -> usize {
+        self.calls[kind as usize].load(Ordering::SeqCst)
     }
 
     /// Fails to load preferences.
@@ -131,6 +138,7 @@ impl Host for TestHost {
     }
 
     fn call_hook(&self, call: HookCall, answer: Answer) {
+        self.calls[call.kind as usize].fetch_add(1, Ordering::SeqCst);
         match (call.kind, &self.lookup, &self.unanswered) {
             (HookKind::LookupUser, Some(lookup), _) => {
                 return lookup(&UserId::new(&call.subject), LookupAnswer(answer));
