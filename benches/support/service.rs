@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use carillon::application::interface::{Answer, Event, EventKind, HookCall, Host};
+use carillon::application::interface::{Answer, Application, Event, EventKind, HookCall};
 use carillon::config::{RuntimeConfig, RuntimeKey, RuntimeValues};
 use carillon::core::websocket_service::WebSocketService;
 use carillon::shard::handshake::UpgradeRequest;
@@ -176,7 +176,7 @@ fn read_exactly<const COUNT: usize>(peer: &mut TcpStream) -> [u8; COUNT] {
 /// An application that listens to nothing.
 struct Silence;
 
-impl Host for Silence {
+impl Application for Silence {
     fn listens(&self, _: EventKind) -> bool {
         false
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use carillon::config::{RuntimeConfig, RuntimeValues};
 use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
-use carillon::application::interface::{Answer, Event, EventKind, HookAnswer, HookCall, Host};
+use carillon::application::interface::{self, Answer, Event, EventKind, HookAnswer, HookCall};
 use carillon::shard::service_options::ServiceOptions;
 use carillon::core::websocket_service::WebSocketService;
 use carillon::types::HookKind;
@@ -85,7 +85,7 @@ impl Application {
     }
 }
 
-impl Host for Application {
+impl interface::Application for Application {
     fn listens(&self, _: EventKind) -> bool {
         true
     }

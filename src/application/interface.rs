@@ -1,4 +1,4 @@
-//! The application as the core sees it: who hears events and who answers hooks.
+//! The interface between the service and the application: events, hooks, and the trait [`Application`].
 //!
 //! Implemented by the binding for Node.js and by the Rust tests. Called on the service's threads; must not block.
 
@@ -14,7 +14,7 @@ use crate::memory::progressive_degradation::DegradationLevel;
 use crate::memory::sources::Usage;
 use crate::types::{BillId, ConnectionId, HookKind};
 
-/// What the service tells. Built only for kinds somebody listens to, errors excepted.
+/// An event for the application's listeners. Built only for kinds that have a listener, except errors.
 #[derive(Debug)]
 pub enum Event {
     Connection {
@@ -54,7 +54,7 @@ pub enum EventKind {
     Degradation,
     Disconnection,
     Error,
-    /// Fired by the host itself, see [`Host::check_health`].
+    /// Emitted by the binding, see [`Application::check_health`].
     Health,
     MemoryLeak,
     SlowConsumer,
@@ -62,7 +62,7 @@ pub enum EventKind {
     Subscription,
 }
 
-/// Where a service is in its life. Moved in one place only, `websocket_service`.
+/// The lifecycle state of a service. Only `websocket_service` changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecycleState {
     Stopped,
@@ -106,14 +106,14 @@ impl SlowConsumerPolicy {
     }
 }
 
-/// Why a hook gave no answer. Never carries what the application threw to a peer.
+/// Why a hook gave no answer. The message is for the log; it is never sent to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HookFault {
     /// It threw or rejected, with this message.
     Failed(String),
-    /// It did not settle in time, or the application went away.
+    /// It did not settle before its deadline, or the application has ended.
     TimedOut,
-    /// It was not called, since it has failed again and again lately.
+    /// It was not called: its circuit breaker is open.
     CircuitOpen { retry_after: Duration },
 }
 
@@ -121,7 +121,7 @@ pub enum HookFault {
 #[derive(Clone)]
 pub struct HookCall {
     pub kind: HookKind,
-    /// Whom or what the call is about: a failure about one subject says nothing about others.
+    /// The user or object of the call. The circuit breaker does not count repeated failures for one subject as failures of the hook.
     pub subject: Arc<str>,
     pub arguments: SmallVec<[HookArgument; 2]>,
 }
@@ -145,27 +145,29 @@ pub enum HookAnswer {
 
 pub type Answer = oneshot::Sender<Result<HookAnswer, HookFault>>;
 
-/// Every method is called on a thread of the service, returns at once, and may be called at any time until the
-/// last shard has been joined. An [`Answer`] that is dropped counts as [`HookFault::TimedOut`].
-pub trait Host: Send + Sync + 'static {
+/// What the service calls in the application.
+///
+/// Every method is called on a thread of the service, must not block, and may be called until the last shard has been joined. An
+/// [`Answer`] that is dropped counts as [`HookFault::TimedOut`].
+pub trait Application: Send + Sync + 'static {
     fn listens(&self, kind: EventKind) -> bool;
     fn emit(&self, event: Event);
-    /// It is time to look at the service's health, which only the host can judge as a whole. Called each health check
-    /// interval while the service runs.
+    /// Requests a health check, which needs the memory figures of the application's runtime. Called once per health check interval while
+    /// the service runs.
     fn check_health(&self) {}
     /// Calls one of the application's functions. Only kinds that the options name are called.
     fn call_hook(&self, call: HookCall, answer: Answer);
 
-    /// How the application's heap is used, of what it may grow to. A dropped answer: nobody knows.
+    /// Measures the application's heap: bytes in use and the limit. A dropped answer means that they are unknown.
     fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
         drop(answer);
     }
 
-    /// Memory is critical: whatever the application and its allocator can give back, they should.
+    /// Requests a garbage collection and a return of free memory to the system. Called when memory is critical.
     fn release_memory(&self) {}
 }
 
-/// The close code a peer never sends and never receives: the connection ended without a close frame (RFC 6455 §7.1.5).
+/// Reported for a connection that ended without a close frame (RFC 6455 §7.1.5). Never sent.
 pub const ABNORMAL_CLOSURE: u16 = 1006;
 
 impl Event {
@@ -223,7 +225,7 @@ impl HookCall {
 }
 
 impl HookAnswer {
-    /// Only `true` is: an answer of another form is not.
+    /// `false` for an answer of another form.
     pub fn is_true(&self) -> bool {
         *self == Self::Truth(true)
     }

@@ -1,6 +1,6 @@
-//! Where panics stop. One ends what was being done (a call of the host, a command, a publish), never a shard's thread.
+//! Catches panics where the current operation ends: a call of the application, a command, a publish. The process and the thread continue.
 //!
-//! Used on shards' threads, by publishers and by the binding. A connection's own boundary is in `turn`.
+//! Used on shards' threads, by publishers and by the binding. The guard around one connection is in `drive`.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,13 +13,14 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::application::fault_injection;
-use crate::application::interface::{Answer, Event, EventKind, HookCall, Host};
+use crate::application::interface::{Answer, Application, Event, EventKind, HookCall};
 use crate::memory::sources::Usage;
 
 /// Panics caught, in all services of the process.
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
-pub(crate) fn note_panic() {
+/// Counts a panic that was caught elsewhere.
+pub(crate) fn record_panic() {
     PANICS.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -27,50 +28,51 @@ pub(crate) fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
-/// What `action` returns, or `None` if it panicked. It must leave whole whatever it shares with others.
-pub(crate) fn contain<T>(doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
+/// Returns what `action` returns, or `None` if it panicked. `action` must keep shared state consistent at every point where it may
+/// panic.
+pub(crate) fn catch<T>(operation: &'static str, action: impl FnOnce() -> T) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(|| {
-        fault_injection::trip(doing);
+        fault_injection::trip(operation);
         action()
     }));
     if result.is_err() {
-        note_panic();
-        error!(doing, "carried on after a panic");
+        record_panic();
+        error!(operation, "a panic ended the operation, the service continues");
     }
     result.ok()
 }
 
-/// The same for a task of a shard. What it holds is dropped where it panicked.
-pub(crate) async fn contained(doing: &'static str, task: impl Future<Output = ()>) {
+/// [`catch`] for a task of a shard: a panic completes the task and drops what it holds.
+pub(crate) async fn catch_task(operation: &'static str, task: impl Future<Output = ()>) {
     let mut task = pin!(task);
-    poll_fn(|cx| contain(doing, || task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))).await;
+    poll_fn(|cx| catch(operation, || task.as_mut().poll(cx)).unwrap_or(Poll::Ready(()))).await;
 }
 
-/// A host whose panics are its own affair: an event is lost, a hook counts as unanswered.
-pub(crate) struct ContainedHost(pub Arc<dyn Host>);
+/// An application whose panics are caught: the event is lost, the hook counts as unanswered.
+pub(crate) struct PanicGuarded(pub Arc<dyn Application>);
 
-impl Host for ContainedHost {
+impl Application for PanicGuarded {
     fn listens(&self, kind: EventKind) -> bool {
-        contain("listens", || self.0.listens(kind)).unwrap_or(false)
+        catch("listens", || self.0.listens(kind)).unwrap_or(false)
     }
 
     fn emit(&self, event: Event) {
-        contain("emit", || self.0.emit(event));
+        catch("emit", || self.0.emit(event));
     }
 
     fn check_health(&self) {
-        contain("check_health", || self.0.check_health());
+        catch("check_health", || self.0.check_health());
     }
 
     fn call_hook(&self, call: HookCall, answer: Answer) {
-        contain("call_hook", || self.0.call_hook(call, answer));
+        catch("call_hook", || self.0.call_hook(call, answer));
     }
 
     fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
-        contain("measure_heap", || self.0.measure_heap(answer));
+        catch("measure_heap", || self.0.measure_heap(answer));
     }
 
     fn release_memory(&self) {
-        contain("release_memory", || self.0.release_memory());
+        catch("release_memory", || self.0.release_memory());
     }
 }

@@ -1,4 +1,4 @@
-//! Where panics on Node's thread stop. Past the `extern "C"` functions that Node calls, one would end the process.
+//! Catches panics on Node's thread. A panic that reaches the `extern "C"` functions that Node calls would end the process.
 //!
 //! Every exported method is written inside [`call`] and every function given to JavaScript is made by [`function`]; a test reads the
 //! sources for that (`tests/binding_guards.rs`).
@@ -6,32 +6,32 @@
 use napi::bindgen_prelude::{Function, FunctionCallContext, JsValuesTupleIntoVec};
 use napi::{Env, Result};
 
-use crate::application::panic_guard::contain;
+use crate::application::panic_guard;
 use crate::binding::error::exception;
 use crate::binding::values;
 use crate::error::{Error, ErrorKind};
 
 /// The body of an exported method. A panic becomes an exception with the code `ERR_INTERNAL`.
 pub fn call<T>(env: Env, method: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    contain(method, body).unwrap_or_else(|| {
-        // A call into JavaScript may have failed before the panic.
+    panic_guard::catch(method, body).unwrap_or_else(|| {
+        // A call into JavaScript may have left an exception before the panic.
         values::clear_exception(&env);
         let message = format!("{method} failed because of an error in the service itself; see its log");
         Err(exception(env, &Error::new(ErrorKind::Internal, message)))
     })
 }
 
-/// What `action` returns, or `None` if it panicked: for what nobody called for.
-pub fn catch<T>(env: &Env, doing: &'static str, action: impl FnOnce() -> T) -> Option<T> {
-    let result = contain(doing, action);
+/// Returns what `action` returns, or `None` if it panicked: for work that no JavaScript caller waits for.
+pub fn catch<T>(env: &Env, operation: &'static str, action: impl FnOnce() -> T) -> Option<T> {
+    let result = panic_guard::catch(operation, action);
     if result.is_none() {
         values::clear_exception(env);
     }
     result
 }
 
-/// A function for JavaScript to call back. A panic ends the call, which then returns `undefined`: an exception would surface in code
-/// that knows nothing of this service.
+/// Creates a function that JavaScript calls back. After a panic it returns `undefined`: an exception would surface in code of Node or
+/// of the application that does not belong to this service.
 pub fn function<'env, Args: JsValuesTupleIntoVec>(
     env: &'env Env,
     name: &'static str,

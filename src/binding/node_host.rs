@@ -13,7 +13,7 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use crate::application::interface::{Answer, Event, EventKind, HookCall, Host};
+use crate::application::interface::{Answer, Application, Event, EventKind, HookCall};
 use crate::binding::bridge::BridgeId;
 use crate::binding::memory;
 use crate::memory::sources::Usage;
@@ -197,7 +197,7 @@ impl NodeHost {
     }
 }
 
-impl Host for NodeHost {
+impl Application for NodeHost {
     fn listens(&self, kind: EventKind) -> bool {
         self.heard.load(Ordering::Relaxed) & bit(kind) != 0
     }

@@ -13,7 +13,7 @@ use napi_derive::napi;
 use tracing::Dispatch;
 
 use crate::application::interface::LifecycleState;
-use crate::application::panic_guard::contain;
+use crate::application::panic_guard::catch;
 use crate::authenticator::{ShortSecret, TokenVerifier};
 use crate::binding::attach::{Attachment, Receptionist};
 use crate::binding::error::{exception, invalid_argument, needs_new};
@@ -60,7 +60,7 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        contain("the end of a service", || self.core.stop());
+        catch("the end of a service", || self.core.stop());
     }
 }
 
@@ -364,7 +364,7 @@ impl WebSocketService {
         let core = Core::new(host, runtime.clone(), parsed.service.base.max_latency_samples);
         // The end of the environment (exit, a worker's end) must find no thread of ours running.
         env.add_env_cleanup_hook((Arc::downgrade(&core), log_writer), |(core, log_writer)| {
-            contain("the end of the environment", || {
+            catch("the end of the environment", || {
                 if let Some(core) = core.upgrade() {
                     core.stop();
                 }

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use tracing::{Dispatch, info, warn};
 
-use crate::application::interface::{Event, EventKind, Host, LifecycleState};
-use crate::application::panic_guard::ContainedHost;
+use crate::application::interface::{Application, Event, EventKind, LifecycleState};
+use crate::application::panic_guard::PanicGuarded;
 use crate::authenticator::TokenVerifier;
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +43,7 @@ use crate::utils::LruCache;
 
 pub struct WebSocketService {
     this: Weak<Self>,
-    host: Arc<dyn Host>,
+    host: Arc<dyn Application>,
     statistics: Arc<StatisticsCollector>,
     runtime: Arc<RuntimeConfig>,
     /// Read by publishers for as long as they publish: a shutdown orders the shards to drain behind what was accepted.
@@ -82,11 +82,11 @@ struct Run {
 
 impl WebSocketService {
     /// `max_latency_samples` is the one option that counters need before the first run.
-    pub fn new(host: Arc<dyn Host>, runtime: Arc<RuntimeConfig>, max_latency_samples: usize) -> Arc<Self> {
+    pub fn new(host: Arc<dyn Application>, runtime: Arc<RuntimeConfig>, max_latency_samples: usize) -> Arc<Self> {
         let values = runtime.values();
         let service = Arc::new_cyclic(|this| Self {
             this: this.clone(),
-            host: Arc::new(ContainedHost(host)),
+            host: Arc::new(PanicGuarded(host)),
             statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
             life: RwLock::new(Life::Stopped),

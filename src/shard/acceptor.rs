@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::application::panic_guard::contained;
+use crate::application::panic_guard::catch_task;
 use crate::monitoring::tally::Refusal;
 use crate::shard::event_loop::Shard;
 use crate::shard::handshake::{Applicant, Underway};
@@ -80,7 +80,7 @@ impl Shard {
             door.accept_each(&ShardAcceptor { shard: shard.clone(), reception }).await;
             shard.entrance.take();
         };
-        let keeper = tokio::task::spawn_local(contained("a door", attending));
+        let keeper = tokio::task::spawn_local(catch_task("a door", attending));
         self.door_keeper.replace(Some(keeper.abort_handle()));
     }
 
@@ -98,7 +98,7 @@ impl Shard {
             return;
         }
         let place = PendingPlace::new(self, newcomer.peer);
-        tokio::task::spawn_local(contained("a request", self.clone().receive(newcomer, place)));
+        tokio::task::spawn_local(catch_task("a request", self.clone().receive(newcomer, place)));
     }
 
     /// Reads one newcomer's request and answers it.

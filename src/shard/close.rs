@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use tracing::debug;
 
 use crate::application::interface::{Ending, Event, EventKind};
-use crate::application::panic_guard::contain;
+use crate::application::panic_guard::catch;
 use crate::error::CloseReason;
 use crate::hub::subscription_manager::Transition;
 use crate::monitoring::statistics_collector::UnixMillis;
@@ -150,7 +150,7 @@ impl Shard {
             base.reconnect_delay.as_millis() as f64,
         ));
         for connection in self.all_connections() {
-            let said = contain("a goodbye", || {
+            let said = catch("a goodbye", || {
                 self.flush_batch(&connection);
                 if connection.is_open() {
                     self.deliver(&connection, &announcement, Priority::Immediate);

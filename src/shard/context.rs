@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::Dispatch;
 
 use crate::application::hooks::Hooks;
-use crate::application::interface::Host;
+use crate::application::interface::Application;
 use crate::authenticator::{Identity, TokenVerifier};
 use crate::config::RuntimeConfig;
 use crate::error::CloseReason;
@@ -36,7 +36,7 @@ type FoundUser = (UserId, u64, u64);
 pub struct Shared {
     pub options: ServiceOptions,
     pub runtime: Arc<RuntimeConfig>,
-    pub host: Arc<dyn Host>,
+    pub host: Arc<dyn Application>,
     pub users: Arc<ConnectionManager>,
     pub connection_places: Arc<ConnectionPlaces>,
     /// How shards reach each other. Set once, before anything can arrive.
@@ -63,7 +63,7 @@ impl Shared {
     pub fn new(
         options: ServiceOptions,
         runtime: Arc<RuntimeConfig>,
-        host: Arc<dyn Host>,
+        host: Arc<dyn Application>,
         statistics: Arc<StatisticsCollector>,
         verifier: Arc<TokenVerifier>,
         dispatch: Dispatch,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error};
 
 use crate::application::interface::Ending;
-use crate::application::panic_guard::{contain, note_panic};
+use crate::application::panic_guard::{catch, record_panic};
 use crate::monitoring::tally::Traffic;
 use crate::shard::connection::{Connection, State};
 use crate::shard::event_loop::Shard;
@@ -132,9 +132,9 @@ impl Shard {
     }
 
     pub(crate) fn end_by_panic(&self, connection: &Rc<Connection>) {
-        note_panic();
+        record_panic();
         error!(connection = connection.number.0, "a connection was ended by a panic");
-        contain("the end of a connection", || self.retire(connection, Ending::Lost));
+        catch("the end of a connection", || self.retire(connection, Ending::Lost));
     }
 
     fn turn(self: &Rc<Self>, connection: &Rc<Connection>, mut budget: Budget, cx: &mut Context<'_>) -> Poll<Ending> {

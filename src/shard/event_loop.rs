@@ -24,7 +24,7 @@ pub use crate::shard::parker::Bell;
 use crate::shard::parker::Waiting;
 
 use crate::application::fault_injection;
-use crate::application::panic_guard::{contain, contained};
+use crate::application::panic_guard::{catch, catch_task};
 use crate::config::RuntimeValues;
 use crate::error::CloseReason;
 use crate::hub::operation_queue_manager::OperationQueue;
@@ -310,8 +310,8 @@ impl Shard {
             self.take_commands(inbox, operations);
             self.take_operations(operations);
             self.give_turns(reactor);
-            contain("timers", || self.act_on_time(Instant::now()));
-            contain("writing", || self.flush_staged());
+            catch("timers", || self.act_on_time(Instant::now()));
+            catch("writing", || self.flush_staged());
             self.note_latencies();
             // Whoever never waits would keep the runtime from its tasks, and from looking for news.
             if !has_waited {
@@ -325,12 +325,12 @@ impl Shard {
         for _ in 0..COMMANDS_PER_TURN {
             match inbox.try_recv() {
                 Ok(command) => {
-                    contain("a command", || self.obey(command, operations));
+                    catch("a command", || self.obey(command, operations));
                 }
                 Err(TryRecvError::Empty) => break,
                 // Every handle is gone: nobody can ask us to drain any more.
                 Err(TryRecvError::Disconnected) => {
-                    contain("draining", || self.begin_draining(operations, Instant::now()));
+                    catch("draining", || self.begin_draining(operations, Instant::now()));
                     break;
                 }
             }
@@ -342,7 +342,7 @@ impl Shard {
             #[cfg(test)]
             Command::Break => self.is_to_break.set(true),
             Command::Accept(arrival) => {
-                tokio::task::spawn_local(contained("a handshake", self.clone().admit(*arrival)));
+                tokio::task::spawn_local(catch_task("a handshake", self.clone().admit(*arrival)));
             }
             Command::Attend(entrance) => {
                 self.entrance.replace(Some(entrance));
@@ -370,7 +370,7 @@ impl Shard {
         operations.take(OPERATIONS_PER_TURN, &mut taken);
         self.is_lone.set(taken.len() == 1);
         for operation in &taken {
-            contain("a publish", || self.carry_out(operation));
+            catch("a publish", || self.carry_out(operation));
         }
         self.is_lone.set(false);
         self.published.borrow_mut().extend(taken.iter().map(|operation| operation.published));

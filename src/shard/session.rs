@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use tracing::warn;
 
 use crate::application::interface::{Event, EventKind, HookAnswer, HookArgument, HookCall, HookFault};
-use crate::application::panic_guard::contained;
+use crate::application::panic_guard::catch_task;
 use crate::error::CloseReason;
 use crate::hub::subscription_manager::Transition;
 use crate::monitoring::log_throttle::Line;
@@ -132,7 +132,7 @@ impl Shard {
             Command::Authenticate { token } => {
                 let under_way = HookUnderWay::new(self, connection);
                 let authenticated = self.clone().authenticate_message(token.into_owned(), kept_id(), under_way);
-                tokio::task::spawn_local(contained("an auth message", authenticated));
+                tokio::task::spawn_local(catch_task("an auth message", authenticated));
                 Outcome::Silent
             }
             Command::LoadPreferences if self.shared.options.has_preferences => {
@@ -263,7 +263,7 @@ impl Shard {
     ) {
         let under_way = HookUnderWay::new(self, connection);
         let shard = self.clone();
-        tokio::task::spawn_local(contained("a hook", async move {
+        tokio::task::spawn_local(catch_task("a hook", async move {
             let is_wanted = || !call.kind.only_reads() || under_way.connection().is_some_and(|one| one.is_open());
             if !is_wanted() {
                 return;

@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 use tracing::error;
 
 use crate::application::interface::{Ending, Event};
-use crate::application::panic_guard::{contain, note_panic};
+use crate::application::panic_guard::{catch, record_panic};
 use crate::error::{CloseReason, Error, ErrorKind};
 use crate::hub::operation_queue_manager::OperationQueue;
 use crate::shard::event_loop::{Command, Shard};
@@ -51,10 +51,10 @@ pub(crate) fn keep_running(
         if catch_unwind(turns).is_ok() {
             return;
         }
-        note_panic();
+        record_panic();
         error!(shard = shard.id.0, "a shard is restarted after a panic");
         // Nothing of a broken shard is relied on: whatever fails here fails alone.
-        contain("the end of a broken shard", || {
+        catch("the end of a broken shard", || {
             tasks.block_on(runtime, shard.give_up(&mut reactor));
         });
         let was_draining = shard.is_draining();
@@ -94,21 +94,21 @@ impl Shard {
     async fn give_up(self: &Rc<Self>, reactor: &mut Reactor) {
         self.leave_door();
         for connection in self.all_connections() {
-            contain("a connection of a broken shard", || self.close(&connection, CloseReason::ServiceRestart));
+            catch("a connection of a broken shard", || self.close(&connection, CloseReason::ServiceRestart));
         }
-        contain("last words", || self.flush_staged());
+        catch("last words", || self.flush_staged());
         let deadline = Instant::now() + LAST_WORDS;
         let mut waiting = Waiting::new(&self.bell);
         while !self.connections.borrow().is_empty() && Instant::now() < deadline {
             if !self.has_roused() {
                 waiting.until(Some(deadline), reactor).await;
             }
-            contain("last words", || self.give_turns(reactor));
+            catch("last words", || self.give_turns(reactor));
         }
         // Rings that were meant for the next shard may have been heard here.
         self.bell.notify_one();
         for connection in self.all_connections() {
-            contain("a connection of a broken shard", || self.retire(&connection, Ending::Lost));
+            catch("a connection of a broken shard", || self.retire(&connection, Ending::Lost));
         }
     }
 }

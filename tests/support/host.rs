@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use carillon::application::interface::{Answer, Event, EventKind, HookAnswer, HookCall, HookFault, Host};
+use carillon::application::interface::{Answer, Application, Event, EventKind, HookAnswer, HookCall, HookFault};
 use carillon::types::{HookKind, UserId};
 use tokio::sync::Notify;
 
@@ -124,7 +124,7 @@ impl TestHost {
     }
 }
 
-impl Host for TestHost {
+impl Application for TestHost {
     fn listens(&self, _: EventKind) -> bool {
         !self.is_deaf
     }

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Tells how the state changes.
 struct States(mpsc::Sender<LifecycleState>);
 
-impl Host for States {
+impl Application for States {
     fn listens(&self, kind: EventKind) -> bool {
         kind == EventKind::StateChange
     }

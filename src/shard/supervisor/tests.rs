@@ -8,7 +8,7 @@ use serde_json::json;
 use tracing::Dispatch;
 
 use super::*;
-use crate::application::interface::{Answer, EventKind, HookCall, Host};
+use crate::application::interface::{Answer, Application, EventKind, HookCall};
 use crate::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::websocket_service::WebSocketService;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Tells of errors and disconnections.
 struct Listener(Mutex<mpsc::Sender<Event>>);
 
-impl Host for Listener {
+impl Application for Listener {
     fn listens(&self, kind: EventKind) -> bool {
         matches!(kind, EventKind::Disconnection | EventKind::Error)
     }
