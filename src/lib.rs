@@ -31,6 +31,7 @@
 
 pub mod application;
 pub mod authenticator;
+pub mod broker;
 pub mod config;
 pub mod core;
 pub mod error;
