@@ -1,4 +1,6 @@
 //! History of topics and what a resuming subscription is owed, and how nodes share both. No I/O, no threads, no clock: publications,
 //! time and random numbers come in, decisions come out. The caller owns the state and brings it together with sockets and shards.
 
+pub mod loss;
 pub mod position;
+pub mod rings;
