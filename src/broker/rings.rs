@@ -204,9 +204,10 @@ impl<P: Clone> Rings<P> {
         self.ring_bytes + self.table.bytes(Use::Stored) + self.table.bytes(Use::Empty)
     }
 
-    /// [`bytes`](Self::bytes) and the fixed table of floors, once it exists.
+    /// [`bytes`](Self::bytes) and what does not grow with the topics, once it exists.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes() + self.floors.heap_bytes()
+        let fixed = if self.table.len() == 0 { 0 } else { Table::<P>::FIXED_BYTES };
+        self.bytes() + fixed + self.floors.heap_bytes()
     }
 
     /// How many topics have a record.

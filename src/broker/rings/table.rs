@@ -63,6 +63,9 @@ impl<P> Table<P> {
         + size_of::<Record<P>>().div_ceil(3)
         + ((size_of::<(Topic, u32)>() + 1) * 64).div_ceil(21);
 
+    /// What the smallest table of places costs above the share of its records.
+    pub const FIXED_BYTES: usize = 4 * (size_of::<(Topic, u32)>() + 1) + 16;
+
     pub fn len(&self) -> usize {
         self.records.len()
     }
@@ -180,7 +183,7 @@ impl<P> Table<P> {
 
     fn shrink(&mut self) {
         let length = self.records.len();
-        if length < self.records.capacity() / 4 * 3 {
+        if length * 4 < self.records.capacity() * 3 {
             self.records.shrink_to(length + length / 8);
             self.places.shrink_to(length);
         }
@@ -194,3 +197,6 @@ fn cost<P>(record: &Record<P>) -> usize {
 fn use_of<P>(ring: &Ring<P>) -> Use {
     if ring.is_empty() { Use::Empty } else { Use::Stored }
 }
+
+#[cfg(test)]
+mod tests;
