@@ -7,10 +7,10 @@ export const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
 export class CommandFailed extends Error {}
 
-/** Runs a program in the project's root and shows what it prints. Resolves with its standard output. */
-export function run(command, args, { env, quiet = false } = {}) {
+/** Runs a program, in the project's root unless said, and shows what it prints. Resolves with its standard output. */
+export function run(command, args, { cwd = ROOT, env, quiet = false } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
     const chunks = []
     child.stdout.on('data', (chunk) => {
       chunks.push(chunk)
