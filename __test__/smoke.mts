@@ -1,5 +1,6 @@
-// The shortest way through everything: load the addon by `require` and by `import`, attach, connect, subscribe,
-// broadcast, shut down. Run as a program of its own, by any Node; it needs nothing from the test runner.
+// The shortest way through everything: load the addon by `require` and by `import`, attach, connect, subscribe, broadcast, shut down;
+// the same on a port of the service's own, with a hook. Run as a program of its own, by any runtime; it needs nothing from the test
+// runner.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
@@ -31,30 +32,40 @@ const service = new WebSocketService({ jwtSecret })
 service.initialize(server)
 assert.equal(await (await fetch(`http://127.0.0.1:${port}/`)).text(), 'still the application')
 
-const token = jwt.sign({ user_id: 'smoke' }, jwtSecret, { expiresIn: '1m' })
-const client = new WebSocket(`ws://127.0.0.1:${port}/ws?token=${token}`)
-const inbox: Received[] = []
-const closed = once(client, 'close')
-client.on('message', (data) => {
-  const message = JSON.parse(String(data)) as Received
-  inbox.push(...(message.messages ?? [message]))
-  client.emit('arrived')
-})
-await once(client, 'open')
-client.send(JSON.stringify({ type: 'subscribe', data: { bill_id: 42 } }))
-await arrival('subscribed')
-assert.deepEqual(service.getBillSubscribers(42), ['smoke'])
-service.broadcastBillUpdate(42, { type: 'new_comment', data: { text: 'hello' }, timestamp: new Date() })
-assert.deepEqual((await arrival('bill_update'))['bill_id'], 42)
-
-const [[code, reason]] = await Promise.all([closed, service.shutdown()])
-assert.deepEqual([code, String(reason)], [1001, 'Server shutdown'])
+await serve(service, port)
 server.close()
 server.closeAllConnections()
 await once(server, 'close')
+
+const asked: string[] = []
+const own = new WebSocketService({ jwtSecret, threads: 1, lookupUser: async (userId) => asked.push(userId) > 0 })
+await serve(own, (await own.listen({ port: 0, host: '127.0.0.1' })).port)
+assert.deepEqual(asked, ['smoke'])
+assert.equal(own.state, 'stopped')
 console.log(`smoke passed on Node ${process.version}`)
 
-async function arrival(type: string): Promise<Received> {
+/** A client comes, follows, is told, and is closed in order. */
+async function serve(service: WebSocketService, port: number): Promise<void> {
+  const token = jwt.sign({ user_id: 'smoke' }, jwtSecret, { expiresIn: '1m' })
+  const client = new WebSocket(`ws://127.0.0.1:${port}/ws?token=${token}`)
+  const inbox: Received[] = []
+  const closed = once(client, 'close')
+  client.on('message', (data) => {
+    const message = JSON.parse(String(data)) as Received
+    inbox.push(...(message.messages ?? [message]))
+    client.emit('arrived')
+  })
+  await once(client, 'open')
+  client.send(JSON.stringify({ type: 'subscribe', data: { bill_id: 42 } }))
+  await arrival(client, inbox, 'subscribed')
+  assert.deepEqual(service.getBillSubscribers(42), ['smoke'])
+  service.broadcastBillUpdate(42, { type: 'new_comment', data: { text: 'hello' }, timestamp: new Date() })
+  assert.deepEqual((await arrival(client, inbox, 'bill_update'))['bill_id'], 42)
+  const [[code, reason]] = await Promise.all([closed, service.shutdown()])
+  assert.deepEqual([code, String(reason)], [1001, 'Server shutdown'])
+}
+
+async function arrival(client: WebSocket, inbox: Received[], type: string): Promise<Received> {
   for (;;) {
     const found = inbox.find((message) => message.type === type)
     if (found) return found

@@ -42,7 +42,7 @@ function runFiles(files, concurrency) {
   return run(process.execPath, ['--test', ...options, ...paths])
 }
 
-if (import.meta.url === pathToFileURL(process.argv[1]).href) {
+if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   await main(async () => {
     await ensureDependencies()
     await ensureAddon()

@@ -54,6 +54,7 @@ await main(async () => {
   await step('tests of the client', () => testClient())
   await step('types and compilation of the tests', compileTests)
   await step('JavaScript tests', () => runTests())
+  await step('packages, around the addon of the tests', () => run(process.execPath, ['scripts/packages/test-packages.mjs', '--quick']))
   await step('conformance, the quick part', () => conformance.conformance('quick'))
   await step('conformance over the bridge', () => conformance.conformance('quick', 'bridge'))
   await step('conformance finds what is wrong', conformance.prove)

@@ -20,9 +20,14 @@ export const MANDATORY = process.env['CI'] === 'true'
 
 const execute = promisify(execFile)
 
-export async function npm(args: string[], cwd = ROOT, timeout = 150_000): Promise<string> {
+/** The program, and its first arguments. */
+export function npmCommand(): [string, string[]] {
   const path = process.env['npm_execpath']
-  const [command, first] = path?.endsWith('.js') ? [process.execPath, [path]] : ['npm', []]
+  return path?.endsWith('.js') ? [process.execPath, [path]] : ['npm', []]
+}
+
+export async function npm(args: string[], cwd = ROOT, timeout = 150_000): Promise<string> {
+  const [command, first] = npmCommand()
   const options = { cwd, timeout, maxBuffer: 16 * 1024 * 1024 }
   return (await execute(command, [...first, '--no-audit', '--no-fund', '--loglevel=error', ...args], options)).stdout
 }
