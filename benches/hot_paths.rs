@@ -12,7 +12,8 @@ use std::ops::ControlFlow;
 use carillon::shard::outbox::{Envelopes, Room};
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
-use carillon::transport::prepared::{Encoding, Prepared};
+use carillon::transport::encoded_message::EncodedMessage;
+use carillon::transport::encoding::Encoding;
 use carillon::transport::{handshake, head_reader::HeadReader};
 
 use support::service::{OwnPort, Service};
@@ -126,7 +127,7 @@ fn look_up() -> Run {
 
 /// Room, queue and frame write, without what a shard does around it.
 fn deliver() -> Run {
-    let message = Prepared::text(support::bill_update(1, 512));
+    let message = EncodedMessage::text(support::bill_update(1, 512));
     let (mut outboxes, mut deflaters) = (support::outboxes(FOLLOWERS), Deflaters::default());
     Box::new(move |count| {
         for _ in 0..count {
@@ -170,7 +171,7 @@ fn prepare() -> Run {
     Box::new(move |count| {
         for _ in 0..count {
             // The payload is the publisher's own allocation.
-            black_box(Prepared::text(black_box(&payload).clone()));
+            black_box(EncodedMessage::text(black_box(&payload).clone()));
         }
     })
 }

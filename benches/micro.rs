@@ -12,10 +12,11 @@ use std::sync::Arc;
 use carillon::shard::outbox::Envelopes;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
+use carillon::transport::encoded_message::EncodedMessage;
+use carillon::transport::encoding::Encoding;
 use carillon::transport::frame;
 use carillon::transport::handshake;
 use carillon::transport::head_reader::HeadReader;
-use carillon::transport::prepared::{Encoding, Prepared};
 use carillon::types::ShardId;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
@@ -133,7 +134,7 @@ mod batch {
         bencher.with_inputs(|| messages.clone()).bench_local_values(|batch| envelopes.join(batch));
     }
 
-    fn join((envelopes, batch): &mut (Envelopes, Vec<Arc<Prepared>>)) -> Option<Arc<Prepared>> {
+    fn join((envelopes, batch): &mut (Envelopes, Vec<Arc<EncodedMessage>>)) -> Option<Arc<EncodedMessage>> {
         envelopes.join(std::mem::take(batch))
     }
 }
@@ -141,13 +142,13 @@ mod batch {
 #[divan::bench(args = [128, 512, 4096])]
 fn prepare(bencher: Bencher, length: usize) {
     let payload = support::bill_update(1, length.max(150));
-    bencher.with_inputs(|| payload.clone()).bench_values(Prepared::text);
+    bencher.with_inputs(|| payload.clone()).bench_values(EncodedMessage::text);
 }
 
 /// Queued at one outbox and written to nowhere.
 #[divan::bench]
 fn deliver(bencher: Bencher) {
-    let message = Prepared::text(support::bill_update(1, 512));
+    let message = EncodedMessage::text(support::bill_update(1, 512));
     let (mut outbox, mut deflaters) = (carillon::shard::outbox::Outbox::default(), Deflaters::default());
     bencher.bench_local(|| {
         outbox.queue(message.clone(), Encoding::Plain, &mut deflaters);

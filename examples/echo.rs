@@ -19,9 +19,10 @@ use carillon::shard::outbox::{Flushed, Outbox};
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
 use carillon::transport::deflate::{self, Deflaters, Inflater, Negotiated};
+use carillon::transport::encoded_message::EncodedMessage;
+use carillon::transport::encoding::Encoding;
 use carillon::transport::handshake::{self, Origins};
 use carillon::transport::head_reader::HeadReader;
-use carillon::transport::prepared::{Encoding, Prepared};
 use carillon::transport::{Source, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,7 +36,7 @@ const MAX_UNREAD: usize = 1024 * 1024;
 
 /// What the connections share.
 struct Server {
-    policy: handshake::Policy,
+    policy: handshake::HandshakePolicy,
     bridges: bool,
     buffer: RefCell<Vec<u8>>,
     inflater: RefCell<Inflater>,
@@ -48,9 +49,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     println!("ws://{}", listener.local_addr()?);
     let server = Rc::new(Server {
-        policy: handshake::Policy {
+        policy: handshake::HandshakePolicy {
             path: "/".into(),
-            deflate: Some(deflate::Policy::FULL_RANGE),
+            deflate: Some(deflate::DeflatePolicy::FULL_RANGE),
             origins: Origins::Any,
         },
         bridges: std::env::args().nth(2).is_some_and(|transport| transport == "bridge"),
@@ -121,7 +122,7 @@ impl Server {
                 },
                 Err(fault) => (fault.response(), None),
             };
-            outbox.queue(Prepared::raw(answer), Encoding::Plain, &mut self.deflaters.borrow_mut());
+            outbox.queue(EncodedMessage::raw(answer), Encoding::Plain, &mut self.deflaters.borrow_mut());
             return Ok(admitted);
         }
     }
@@ -163,13 +164,15 @@ impl Server {
         let mut flow = ControlFlow::Continue(());
         let understood = assembler.push(bytes, &LIMITS, &mut self.inflater.borrow_mut(), &mut |message| {
             let answer = match message {
-                Message::Text(text) => Prepared::text(text.into()),
-                Message::Binary(bytes) => Prepared::binary(bytes),
-                Message::Ping(payload) => Prepared::pong(payload),
+                Message::Text(text) => EncodedMessage::text(text.into()),
+                Message::Binary(bytes) => EncodedMessage::binary(bytes),
+                Message::Ping(payload) => EncodedMessage::pong(payload),
                 Message::Pong(_) => return ControlFlow::Continue(()),
                 Message::Close(close) => {
                     flow = ControlFlow::Break(());
-                    close.map_or_else(Prepared::close_empty, |close| Prepared::close(close.code, close.reason))
+                    close.map_or_else(EncodedMessage::close_empty, |close| {
+                        EncodedMessage::close(close.code, close.reason)
+                    })
                 }
             };
             outbox.queue(answer, encoding, &mut deflaters);
@@ -251,6 +254,6 @@ async fn pump(mut stream: TcpStream, pipe: &Pipe, work: &Notify) -> io::Result<(
     }
 }
 
-fn close_frame(reason: CloseReason) -> Arc<Prepared> {
-    Prepared::close(reason.code(), reason.text())
+fn close_frame(reason: CloseReason) -> Arc<EncodedMessage> {
+    EncodedMessage::close(reason.code(), reason.text())
 }

@@ -56,7 +56,7 @@ pub struct Identity {
 
 /// Why a token proves nothing. Holds no part of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFault {
+pub enum TokenError {
     /// Longer than any honest token, and not looked at.
     TooLong,
     /// Not a JSON Web Signature in compact form that carries claims.
@@ -102,15 +102,15 @@ impl TokenVerifier {
     }
 
     /// Nothing a token claims is read before its signature was found to be right.
-    pub fn verify(&self, token: &str, now_unix: Duration) -> Result<Identity, TokenFault> {
+    pub fn verify(&self, token: &str, now_unix: Duration) -> Result<Identity, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(TokenFault::TooLong);
+            return Err(TokenError::TooLong);
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(TokenFault::Malformed)?;
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
         let algorithm = self.algorithm_of(&decode(header)?)?;
         if !self.key.verifies(algorithm, message.as_bytes(), &decode(signature)?) {
-            return Err(TokenFault::Signature);
+            return Err(TokenError::Signature);
         }
         let claims = self.read_claims(&decode(claims)?)?;
         self.judge(claims, now_unix)
@@ -118,51 +118,51 @@ impl TokenVerifier {
 
     /// Reads a lone surrogate as U+FFFD, as JavaScript does when it writes one. Not in the user's id, where two users would
     /// become one.
-    fn read_claims(&self, json: &[u8]) -> Result<Map<String, Value>, TokenFault> {
+    fn read_claims(&self, json: &[u8]) -> Result<Map<String, Value>, TokenError> {
         if let Ok(claims) = serde_json::from_slice(json) {
             return Ok(claims);
         }
         let read_with = |character| {
-            let text = lone_surrogates::replaced(json, character).ok_or(TokenFault::Malformed)?;
-            serde_json::from_slice::<Map<String, Value>>(&text).map_err(|_| TokenFault::Malformed)
+            let text = lone_surrogates::replaced(json, character).ok_or(TokenError::Malformed)?;
+            serde_json::from_slice::<Map<String, Value>>(&text).map_err(|_| TokenError::Malformed)
         };
         let (claims, other) = (read_with('\u{fffd}')?, read_with('\u{1}')?);
         let is_whole = claims.get(&self.user_id_claim) == other.get(&self.user_id_claim);
-        if is_whole { Ok(claims) } else { Err(TokenFault::Malformed) }
+        if is_whole { Ok(claims) } else { Err(TokenError::Malformed) }
     }
 
     /// The header only chooses among the algorithms that were allowed, all of which fit the key.
-    fn algorithm_of(&self, header: &[u8]) -> Result<Algorithm, TokenFault> {
-        let header: Header = serde_json::from_slice(header).map_err(|_| TokenFault::Malformed)?;
+    fn algorithm_of(&self, header: &[u8]) -> Result<Algorithm, TokenError> {
+        let header: Header = serde_json::from_slice(header).map_err(|_| TokenError::Malformed)?;
         // RFC 7515 §4.1.11: an extension that must be understood is not.
         if header.crit.is_some() {
-            return Err(TokenFault::Malformed);
+            return Err(TokenError::Malformed);
         }
-        let named: Algorithm = header.alg.parse().map_err(|_| TokenFault::Algorithm)?;
-        if self.algorithms.contains(&named) { Ok(named) } else { Err(TokenFault::Algorithm) }
+        let named: Algorithm = header.alg.parse().map_err(|_| TokenError::Algorithm)?;
+        if self.algorithms.contains(&named) { Ok(named) } else { Err(TokenError::Algorithm) }
     }
 
     /// In the order of npm's `jsonwebtoken`, and as it does without leeway, in whole seconds.
-    fn judge(&self, claims: Map<String, Value>, now_unix: Duration) -> Result<Identity, TokenFault> {
+    fn judge(&self, claims: Map<String, Value>, now_unix: Duration) -> Result<Identity, TokenError> {
         let now = now_unix.as_secs() as f64;
         if number(&claims, "nbf", Claim::NotBefore)?.is_some_and(|start| start > now) {
-            return Err(TokenFault::NotYetValid);
+            return Err(TokenError::NotYetValid);
         }
         let expiry = number(&claims, "exp", Claim::Expiry)?;
         if expiry.is_some_and(|end| now >= end) {
-            return Err(TokenFault::Expired);
+            return Err(TokenError::Expired);
         }
         if let Some(audience) = &self.audience
             && !holds(claims.get("aud"), audience)
         {
-            return Err(TokenFault::Claim(Claim::Audience));
+            return Err(TokenError::Claim(Claim::Audience));
         }
         if let Some(issuer) = &self.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
-            return Err(TokenFault::Claim(Claim::Issuer));
+            return Err(TokenError::Claim(Claim::Issuer));
         }
-        let user = claims.get(&self.user_id_claim).and_then(user_id).ok_or(TokenFault::Claim(Claim::User))?;
+        let user = claims.get(&self.user_id_claim).and_then(user_id).ok_or(TokenError::Claim(Claim::User))?;
         // A whole second is past a fraction exactly when it is past the next whole one.
         let expires_at = expiry.map(|end| end.ceil() as u64);
         Ok(Identity { user, claims, expires_at })
@@ -191,7 +191,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-impl TokenFault {
+impl TokenError {
     /// One of a fixed set, for metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -210,13 +210,13 @@ impl TokenFault {
     }
 }
 
-impl fmt::Display for TokenFault {
+impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }
 }
 
-impl std::error::Error for TokenFault {}
+impl std::error::Error for TokenError {}
 
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
@@ -226,14 +226,14 @@ struct Header {
     crit: Option<IgnoredAny>,
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed)
+fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
 
-fn number(claims: &Map<String, Value>, name: &str, claim: Claim) -> Result<Option<f64>, TokenFault> {
+fn number(claims: &Map<String, Value>, name: &str, claim: Claim) -> Result<Option<f64>, TokenError> {
     match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().map(Some).ok_or(TokenFault::Claim(claim)),
+        Some(value) => value.as_f64().map(Some).ok_or(TokenError::Claim(claim)),
     }
 }
 

@@ -190,7 +190,7 @@ impl CloseReason {
 /// Why a handshake was refused, as the close code of a connection that is opened only to say so (`refusals: 'close'`): browsers show
 /// no status. Codes of the private range (RFC 6455 §7.4.2), after those of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalCode {
+pub enum RejectionCode {
     Unauthorized,
     Forbidden,
     /// The user has as many connections as one may have.
@@ -199,7 +199,7 @@ pub enum RefusalCode {
     Unavailable,
 }
 
-impl RefusalCode {
+impl RejectionCode {
     pub fn code(self) -> u16 {
         match self {
             Self::Unauthorized => 4401,

@@ -1,10 +1,11 @@
-//! Small types that cannot be wrong: users, bills, connections, shards, priorities.
+//! Small types that cannot be wrong: users, bills, connections, shards, priorities, times.
 //!
 //! Everything above `transport` speaks in these; each is cheap to copy or to share.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The application's name for a user, as its tokens carry it. Shared, never copied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,6 +167,22 @@ pub struct ShardId(pub u8);
 /// wherever the connection may have gone meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionKey(pub u32);
+
+/// Milliseconds since 1970, as JavaScript's `Date.now()`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    pub fn now() -> Self {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub fn as_f64(self) -> f64 {
+        // Exact until the year 287396.
+        self.0 as f64
+    }
+}
 
 /// How urgent a publish is; urgent ones overtake normal ones that still wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carillon::application::interface::EventKind;
-use carillon::shard::service_options::{ConnectionLimit, Refusals, ServiceOptions};
+use carillon::shard::service_options::{ConnectionLimit, RejectionMode, ServiceOptions};
 use carillon::transport::handshake::Origins;
 use carillon::transport::listener;
 use support::client::{close, request, request_of};
@@ -185,7 +185,7 @@ async fn the_service_has_as_many_connections_as_it_may_have() {
 #[tokio::test]
 async fn a_refusal_may_be_told_by_a_close_code() {
     let (service, port) = open(TestHost::new(), |options| {
-        options.refusals = Refusals::Close;
+        options.refusals = RejectionMode::Close;
         options.max_connections = Some(LIMIT + 1);
         options.handshake.origins = Origins::SameHost;
     })

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use carillon::error::ErrorKind;
 use carillon::transport::listener;
-use carillon::transport::tls::{TlsFault, server_config};
+use carillon::transport::tls::{TlsError, server_config};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
@@ -299,9 +299,9 @@ async fn a_peer_that_speaks_no_tls_is_dismissed() {
 fn a_wrong_certificate_or_key_is_told_apart() {
     let (one, other) = (identity(), identity());
     let configure = |certificate: &str, key: &str| server_config(certificate.as_bytes(), key.as_bytes());
-    assert!(matches!(configure("no PEM", &one.key), Err(TlsFault::Certificate(_))));
-    assert!(matches!(configure(&one.key, &one.key), Err(TlsFault::Certificate(_))));
-    assert!(matches!(configure(&one.certificate, "no PEM"), Err(TlsFault::Key(_))));
-    assert!(matches!(configure(&one.certificate, &other.key), Err(TlsFault::Key(_))));
+    assert!(matches!(configure("no PEM", &one.key), Err(TlsError::Certificate(_))));
+    assert!(matches!(configure(&one.key, &one.key), Err(TlsError::Certificate(_))));
+    assert!(matches!(configure(&one.certificate, "no PEM"), Err(TlsError::Key(_))));
+    assert!(matches!(configure(&one.certificate, &other.key), Err(TlsError::Key(_))));
     assert!(configure(&one.certificate, &one.key).is_ok());
 }

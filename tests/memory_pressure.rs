@@ -1,4 +1,4 @@
-//! A service whose memory gets scarce: it degrades, sheds, closes who does not read, loses nothing for the others,
+//! A service whose memory gets scarce: it degrades, rejects_new_connections, closes who does not read, loses nothing for the others,
 //! and recovers. The container is a folder with the files of one, so that any machine can run this.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 

@@ -11,7 +11,7 @@ use carillon::application::interface::EventKind;
 use carillon::config::RuntimeValues;
 use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
 use carillon::transport::handshake::{self, Origins, RequestHead};
-use carillon::transport::head_reader::{HeadFault, HeadReader};
+use carillon::transport::head_reader::{HeadError, HeadReader};
 use carillon::types::BillId;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -178,8 +178,12 @@ async fn bad_extension_parameters() {
     }
 }
 
-fn policy(origins: Origins) -> handshake::Policy {
-    handshake::Policy { path: "/ws".into(), deflate: Some(carillon::transport::deflate::Policy::SERVICE), origins }
+fn policy(origins: Origins) -> handshake::HandshakePolicy {
+    handshake::HandshakePolicy {
+        path: "/ws".into(),
+        deflate: Some(carillon::transport::deflate::DeflatePolicy::SERVICE),
+        origins,
+    }
 }
 
 fn head_with(name: &str, value: &str) -> RequestHead {
@@ -205,7 +209,7 @@ async fn handshake_cpu_and_headers() {
     let started = Instant::now();
     let mut reader = HeadReader::default();
     let fault = request("/ws", &"A: b\r\n".repeat(10_000)).into_iter().find_map(|byte| reader.push(&[byte]).err());
-    assert_eq!(fault, Some(HeadFault::TooLarge));
+    assert_eq!(fault, Some(HeadError::TooLarge));
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 

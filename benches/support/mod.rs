@@ -18,9 +18,10 @@ use carillon::protocol::message_handler::{Command, Outcome, Reply, decode, encod
 use carillon::protocol::outgoing;
 use carillon::shard::outbox::{Backpressure, Outbox};
 use carillon::transport::assembler::Limits;
-use carillon::transport::deflate::{self, Deflaters, Negotiated, WindowClass};
+use carillon::transport::deflate::{self, Deflaters, Negotiated};
+use carillon::transport::encoded_message::EncodedMessage;
+use carillon::transport::encoding::{Encoding, WindowClass};
 use carillon::transport::handshake;
-use carillon::transport::prepared::{Encoding, Prepared};
 use carillon::types::{BillId, ConnectionKey, ShardId, UserId};
 use serde_json::json;
 
@@ -147,21 +148,21 @@ pub fn drain(outbox: &mut Outbox, deflaters: &mut Deflaters) {
 
 /// The window all clients of the service are given.
 pub fn window() -> WindowClass {
-    let negotiated = deflate::negotiate("permessage-deflate; client_max_window_bits", &deflate::Policy::SERVICE);
+    let negotiated = deflate::negotiate("permessage-deflate; client_max_window_bits", &deflate::DeflatePolicy::SERVICE);
     match negotiated.ok().flatten().as_ref().map(Negotiated::encoding) {
         Some(Encoding::Deflate(class)) => class,
         other => panic!("{other:?}"),
     }
 }
 
-pub fn batch(size: u64) -> Vec<Arc<Prepared>> {
-    (0..size).map(|number| Prepared::text(bill_update(number, 512))).collect()
+pub fn batch(size: u64) -> Vec<Arc<EncodedMessage>> {
+    (0..size).map(|number| EncodedMessage::text(bill_update(number, 512))).collect()
 }
 
-pub fn policy() -> handshake::Policy {
-    handshake::Policy {
+pub fn policy() -> handshake::HandshakePolicy {
+    handshake::HandshakePolicy {
         path: "/ws".into(),
-        deflate: Some(deflate::Policy::SERVICE),
+        deflate: Some(deflate::DeflatePolicy::SERVICE),
         origins: handshake::Origins::SameHost,
     }
 }

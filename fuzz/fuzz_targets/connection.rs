@@ -8,8 +8,9 @@ use carillon::application::interface::SlowConsumerPolicy;
 use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
 use carillon::shard::outbox::{Backpressure, Outbox, Room};
 use carillon::transport::assembler::{Assembler, Limits, Message};
-use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, Policy, negotiate};
-use carillon::transport::prepared::{Encoding, Prepared};
+use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, DeflatePolicy, negotiate};
+use carillon::transport::encoded_message::EncodedMessage;
+use carillon::transport::encoding::Encoding;
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { max_message: 16 * 1024, max_fragments: 256 };
@@ -20,7 +21,7 @@ const POLICIES: [SlowConsumerPolicy; 3] =
 
 fuzz_target!(|input: (bool, u8, u16, &[u8])| {
     let (deflate, policy, writes, bytes) = input;
-    let negotiated = negotiate("permessage-deflate", &Policy::SERVICE).ok().flatten().filter(|_| deflate);
+    let negotiated = negotiate("permessage-deflate", &DeflatePolicy::SERVICE).ok().flatten().filter(|_| deflate);
     let encoding = negotiated.as_ref().map_or(Encoding::Plain, Negotiated::encoding);
     let limit = Backpressure { max_bytes: MAX_BYTES, policy: POLICIES[usize::from(policy) % POLICIES.len()] };
     let mut assembler = Assembler::new(deflate);
@@ -33,11 +34,11 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
             let answers = match message {
                 Message::Text(text) => answers(text),
                 Message::Binary(bytes) => answers(&String::from_utf8_lossy(bytes)),
-                Message::Ping(payload) => vec![Prepared::pong(payload)],
+                Message::Ping(payload) => vec![EncodedMessage::pong(payload)],
                 Message::Pong(_) => Vec::new(),
                 Message::Close(close) => {
                     is_over = true;
-                    vec![close.map_or_else(Prepared::close_empty, |close| Prepared::close(close.code, close.reason))]
+                    vec![close.map_or_else(EncodedMessage::close_empty, |close| EncodedMessage::close(close.code, close.reason))]
                 }
             };
             for answer in answers {
@@ -54,7 +55,7 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
         assert!(inflater.heap_bytes() <= 4 * LIMITS.max_message + 64 * 1024);
         if let Err(reason) = result {
             outbox.discard();
-            outbox.queue(Prepared::close(reason.code(), reason.text()), encoding, &mut deflaters);
+            outbox.queue(EncodedMessage::close(reason.code(), reason.text()), encoding, &mut deflaters);
             is_over = true;
         }
         let mut room = usize::from(writes);
@@ -69,7 +70,7 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
     frames_are_whole(&wire);
 });
 
-fn answers(text: &str) -> Vec<std::sync::Arc<Prepared>> {
+fn answers(text: &str) -> Vec<std::sync::Arc<EncodedMessage>> {
     let request = decode(text, true);
     let outcome = match request.command.clone() {
         Ok(Command::Ping) => Outcome::Pong,
@@ -80,7 +81,7 @@ fn answers(text: &str) -> Vec<std::sync::Arc<Prepared>> {
         Err(error) => Outcome::Failed(error),
     };
     let replies = request.ack().into_iter().chain(encode(&outcome, request.message_id, 1.7e12));
-    replies.map(|reply| Prepared::text(reply.json.into_owned())).collect()
+    replies.map(|reply| EncodedMessage::text(reply.json.into_owned())).collect()
 }
 
 fn drain(outbox: &mut Outbox, deflaters: &mut Deflaters, wire: &mut Vec<u8>, room: &mut usize) {

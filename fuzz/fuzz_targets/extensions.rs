@@ -1,12 +1,12 @@
 //! Any offer of extensions. What is accepted is answered in terms that parse and keep to the offer.
 #![no_main]
 
-use carillon::transport::deflate::{Policy, negotiate};
+use carillon::transport::deflate::{DeflatePolicy, negotiate};
 use carillon::transport::extensions;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|header: &str| {
-    for policy in [Policy::SERVICE, Policy::FULL_RANGE] {
+    for policy in [DeflatePolicy::SERVICE, DeflatePolicy::FULL_RANGE] {
         let Ok(Some(negotiated)) = negotiate(header, &policy) else { continue };
         let response = negotiated.response();
         assert!(header.contains("permessage-deflate"));
@@ -22,6 +22,6 @@ fuzz_target!(|header: &str| {
             }
         }
         // As an offer of the same terms it is accepted again.
-        assert!(negotiate(&response, &Policy::FULL_RANGE).is_ok());
+        assert!(negotiate(&response, &DeflatePolicy::FULL_RANGE).is_ok());
     }
 });

@@ -3,8 +3,9 @@
 #![no_main]
 
 use carillon::error::CloseReason;
-use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, Policy, negotiate};
-use carillon::transport::prepared::{Encoding, Prepared};
+use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, DeflatePolicy, negotiate};
+use carillon::transport::encoded_message::EncodedMessage;
+use carillon::transport::encoding::Encoding;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, u16, &[u8])| {
@@ -21,9 +22,9 @@ fuzz_target!(|input: (u8, u16, &[u8])| {
     assert_eq!(inflater.inflate(bytes, max).map(<[u8]>::to_vec), first);
 
     let offer = format!("permessage-deflate; server_max_window_bits={}", 9 + bits % 7);
-    let negotiated = negotiate(&offer, &Policy::FULL_RANGE).ok().flatten();
+    let negotiated = negotiate(&offer, &DeflatePolicy::FULL_RANGE).ok().flatten();
     let encoding = negotiated.as_ref().map_or(Encoding::Plain, Negotiated::encoding);
-    let message = Prepared::binary(bytes);
+    let message = EncodedMessage::binary(bytes);
     let mut deflaters = Deflaters::default();
     let frame = message.frame(encoding, 0, &mut deflaters);
     let head = match frame[1] {

@@ -5,13 +5,13 @@
 use std::net::IpAddr;
 
 use carillon::transport::deflate;
-use carillon::transport::handshake::{self, Origins, Policy, RequestHead, TrustProxy};
+use carillon::transport::handshake::{self, Origins, HandshakePolicy, RequestHead, TrustProxy};
 use carillon::transport::head_reader::HeadReader;
-use carillon::transport::plain_request::{self, Readiness};
+use carillon::transport::plain_request::{self, Availability};
 use libfuzzer_sys::fuzz_target;
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const READINESS: [Readiness; 3] = [Readiness::Serving, Readiness::Shedding, Readiness::Stopping];
+const AVAILABILITIES: [Availability; 3] = [Availability::Serving, Availability::Overloaded, Availability::Stopping];
 
 /// A request that every parser behind the head has something to read in.
 const FULL: &str = "GET /ws?token=a.b.c HTTP/1.1\r\nHost: a.example:81\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -44,10 +44,10 @@ fuzz_target!(init: every_parser_is_reached(), |bytes: &[u8]| {
     }
 });
 
-fn policies() -> [Policy; 3] {
-    [Origins::Any, Origins::SameHost, Origins::List(vec!["https://a.example".into()])].map(|origins| Policy {
+fn policies() -> [HandshakePolicy; 3] {
+    [Origins::Any, Origins::SameHost, Origins::List(vec!["https://a.example".into()])].map(|origins| HandshakePolicy {
         path: "/ws".into(),
-        deflate: Some(deflate::Policy::FULL_RANGE),
+        deflate: Some(deflate::DeflatePolicy::FULL_RANGE),
         origins,
     })
 }
@@ -76,7 +76,7 @@ fn judge(head: &RequestHead) {
         let IpAddr::V6(address) = address else { continue };
         assert_eq!(address.to_ipv4_mapped(), None, "IPv4 is shown as such");
     }
-    for readiness in READINESS {
+    for readiness in AVAILABILITIES {
         let answer = plain_request::answer(head, "/ws", readiness);
         assert!(answer.starts_with(b"HTTP/1.1 "));
         assert_eq!(answer.windows(4).filter(|window| window == b"\r\n\r\n").count(), 1);
@@ -98,5 +98,5 @@ fn every_parser_is_reached() {
     assert_eq!(addresses, ["127.0.0.1", "2001:db8::1", "192.0.2.1", "192.0.2.1"]);
     let health = FULL.replace("/ws?token=a.b.c", "/health");
     let (head, _) = HeadReader::default().push(health.as_bytes()).expect("in order").expect("whole");
-    assert!(plain_request::answer(&head, "/ws", Readiness::Serving).starts_with(b"HTTP/1.1 200 "));
+    assert!(plain_request::answer(&head, "/ws", Availability::Serving).starts_with(b"HTTP/1.1 200 "));
 }

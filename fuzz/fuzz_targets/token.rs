@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use carillon::authenticator::{KeyMaterial, TokenFault, TokenRules, TokenVerifier};
+use carillon::authenticator::{KeyMaterial, TokenError, TokenRules, TokenVerifier};
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
 use serde_json::Value;
@@ -68,7 +68,7 @@ fn every_part_is_reached() {
     let verify = |claims: &str| VERIFIER.verify(&signed(HEADER, claims.as_bytes()), NOW);
     let identity = verify(r#"{"user_id":"ann","exp":1800000000}"#).ok().expect("a valid token");
     assert_eq!((identity.user.as_str(), identity.expires_at), ("ann", Some(1_800_000_000)));
-    assert_eq!(verify(r#"{"user_id":"ann","exp":1}"#).err(), Some(TokenFault::Expired));
-    assert_eq!(verify(r#"{"user_id":"ann","nbf":1800000000}"#).err(), Some(TokenFault::NotYetValid));
-    assert!(matches!(verify("{}").err(), Some(TokenFault::Claim(_))));
+    assert_eq!(verify(r#"{"user_id":"ann","exp":1}"#).err(), Some(TokenError::Expired));
+    assert_eq!(verify(r#"{"user_id":"ann","nbf":1800000000}"#).err(), Some(TokenError::NotYetValid));
+    assert!(matches!(verify("{}").err(), Some(TokenError::Claim(_))));
 }

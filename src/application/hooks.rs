@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::application::circuit_breaker::{Circuit, CircuitBreaker, Outcome, Permit, Subject};
 use crate::application::interface::{HookAnswer, HookCall, HookFault};
-use crate::monitoring::tally::HookOutcome;
+use crate::monitoring::counters::HookOutcome;
 use crate::shard::event_loop::Shard;
 use crate::types::HookKind;
 
@@ -85,7 +85,7 @@ impl Shard {
         let permit = match self.shared.hooks.admit(hook, subject) {
             Ok(permit) => permit,
             Err(retry_after) => {
-                self.counters.tally.hooks.add((hook, HookOutcome::Refused), 1);
+                self.counters.hooks.add((hook, HookOutcome::Refused), 1);
                 return Err(HookFault::CircuitOpen { retry_after });
             }
         };
@@ -107,7 +107,7 @@ impl Shard {
             if !self.pause(pause).await || !is_wanted() {
                 break result;
             }
-            self.counters.tally.hooks.add((hook, HookOutcome::Retried), 1);
+            self.counters.hooks.add((hook, HookOutcome::Retried), 1);
         };
         if answer.is_err() && self.is_draining() {
             // The call was given up: that says nothing about the hook.
@@ -118,7 +118,7 @@ impl Shard {
             Err(HookFault::Failed(_)) => (Outcome::Rejected(subject), HookOutcome::Failed),
             Err(HookFault::TimedOut | HookFault::CircuitOpen { .. }) => (Outcome::TimedOut, HookOutcome::TimedOut),
         };
-        self.counters.tally.hooks.add((hook, counted), 1);
+        self.counters.hooks.add((hook, counted), 1);
         if let Some(permit) = permit {
             self.shared.hooks.settle(hook, permit, outcome);
         }

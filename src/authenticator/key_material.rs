@@ -8,7 +8,7 @@ use std::fmt;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 
 use super::public_key_text::public_key_in;
-use super::verification_key::{KeyFault, VerificationKey};
+use super::verification_key::{KeyError, VerificationKey};
 use crate::error::{Error, ErrorKind};
 
 /// What tokens are signed with.
@@ -97,9 +97,9 @@ fn read_public_key(pem: &str, allowed: Option<&[String]>) -> Result<Read, Error>
         .map_err(|cause| invalid_option("jwtPublicKey is not a public key in PEM format").caused_by(cause))?;
     let key = VerificationKey::from_public(&key).map_err(|fault| {
         invalid_option(match fault {
-            KeyFault::Invalid => "jwtPublicKey is not a valid public key",
-            KeyFault::RsaTooShort => "jwtPublicKey: an RSA key needs at least 2048 bits",
-            KeyFault::RsaTooLong => "jwtPublicKey: an RSA key may have at most 8192 bits",
+            KeyError::Invalid => "jwtPublicKey is not a valid public key",
+            KeyError::RsaTooShort => "jwtPublicKey: an RSA key needs at least 2048 bits",
+            KeyError::RsaTooLong => "jwtPublicKey: an RSA key may have at most 8192 bits",
         })
     })?;
     if let Some(algorithm) = algorithms.iter().find(|algorithm| !key.fits(**algorithm)) {

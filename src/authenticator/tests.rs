@@ -54,7 +54,7 @@ fn secret_key(secret: &str) -> EncodingKey {
     EncodingKey::from_secret(secret.as_bytes())
 }
 
-fn verify(verifier: &TokenVerifier, token: &str) -> Result<Identity, TokenFault> {
+fn verify(verifier: &TokenVerifier, token: &str) -> Result<Identity, TokenError> {
     verifier.verify(token, Duration::from_secs(NOW))
 }
 
@@ -92,7 +92,7 @@ fn a_published_token_is_verified() {
                  .dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     let identity = verifier.verify(token, Duration::from_secs(1_300_819_379)).unwrap();
     assert_eq!(identity.user, UserId::new("joe"));
-    assert_eq!(verifier.verify(token, Duration::from_secs(1_300_819_380)), Err(TokenFault::Expired));
+    assert_eq!(verifier.verify(token, Duration::from_secs(1_300_819_380)), Err(TokenError::Expired));
 }
 
 #[test]
@@ -129,9 +129,9 @@ fn every_algorithm_verifies_its_own_signature_and_no_other() {
             let relabelled = format!("{}.{}.{signature}", encode(&format!(r#"{{"alg":"{other}"}}"#)), encode(&claims));
             let fault = verify(verifier, &relabelled).unwrap_err();
             let expected = if verifier.algorithms.contains(&other.parse().unwrap()) {
-                TokenFault::Signature
+                TokenError::Signature
             } else {
-                TokenFault::Algorithm
+                TokenError::Algorithm
             };
             assert_eq!(fault, expected, "{name} as {other}");
         }
@@ -347,7 +347,7 @@ fn times_are_whole_seconds_without_leeway() {
             && end < 1 << 53
         {
             assert!(verifier.verify(&token, Duration::from_secs(end - 1)).is_ok(), "{times}");
-            assert_eq!(verifier.verify(&token, Duration::from_secs(end)), Err(TokenFault::Expired), "{times}");
+            assert_eq!(verifier.verify(&token, Duration::from_secs(end)), Err(TokenError::Expired), "{times}");
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct HmacKeys {
 
 /// Why a public key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyFault {
+pub enum KeyError {
     Invalid,
     RsaTooShort,
     RsaTooLong,
@@ -49,13 +49,13 @@ impl VerificationKey {
     }
 
     /// A key whose PEM was read. A point is proven to be one by [`fits`](Self::fits), which knows the curve.
-    pub fn from_public(key: &DecodingKey) -> Result<Self, KeyFault> {
-        let bytes = key.try_get_as_bytes().map_err(|_| KeyFault::Invalid)?;
+    pub fn from_public(key: &DecodingKey) -> Result<Self, KeyError> {
+        let bytes = key.try_get_as_bytes().map_err(|_| KeyError::Invalid)?;
         match key.family() {
             AlgorithmFamily::Rsa => rsa_components(bytes).map(Self::Rsa),
             AlgorithmFamily::Ec => Ok(Self::Ec(bytes.to_vec())),
             AlgorithmFamily::Ed if bytes.len() == 32 => Ok(Self::Ed25519(bytes.to_vec())),
-            AlgorithmFamily::Ed | AlgorithmFamily::Hmac => Err(KeyFault::Invalid),
+            AlgorithmFamily::Ed | AlgorithmFamily::Hmac => Err(KeyError::Invalid),
         }
     }
 
@@ -123,26 +123,26 @@ fn is_point(bytes: &[u8], curve: &'static agreement::Algorithm) -> bool {
 }
 
 /// Reads an `RSAPublicKey` (RFC 8017 §A.1.1): the modulus and the exponent, and nothing else.
-fn rsa_components(der: &[u8]) -> Result<RsaPublicKeyComponents<Vec<u8>>, KeyFault> {
-    let (sequence, rest) = der_value(der, 0x30).ok_or(KeyFault::Invalid)?;
-    let (modulus, after_modulus) = der_value(sequence, 0x02).ok_or(KeyFault::Invalid)?;
-    let (exponent, after_exponent) = der_value(after_modulus, 0x02).ok_or(KeyFault::Invalid)?;
+fn rsa_components(der: &[u8]) -> Result<RsaPublicKeyComponents<Vec<u8>>, KeyError> {
+    let (sequence, rest) = der_value(der, 0x30).ok_or(KeyError::Invalid)?;
+    let (modulus, after_modulus) = der_value(sequence, 0x02).ok_or(KeyError::Invalid)?;
+    let (exponent, after_exponent) = der_value(after_modulus, 0x02).ok_or(KeyError::Invalid)?;
     if !rest.is_empty() || !after_exponent.is_empty() {
-        return Err(KeyFault::Invalid);
+        return Err(KeyError::Invalid);
     }
-    let n = positive(modulus).ok_or(KeyFault::Invalid)?;
-    let e = positive(exponent).ok_or(KeyFault::Invalid)?;
+    let n = positive(modulus).ok_or(KeyError::Invalid)?;
+    let e = positive(exponent).ok_or(KeyError::Invalid)?;
     if n.len() < MIN_RSA_BYTES {
-        return Err(KeyFault::RsaTooShort);
+        return Err(KeyError::RsaTooShort);
     }
     if n.len() > MAX_RSA_BYTES {
-        return Err(KeyFault::RsaTooLong);
+        return Err(KeyError::RsaTooLong);
     }
     // What `ring` demands besides: both odd, the exponent from 3 to 2^33 - 1.
     let exponent = e.iter().try_fold(0_u64, |value, byte| Some(value.checked_mul(256)? + u64::from(*byte)));
     let has_exponent = exponent.is_some_and(|exponent| (3..1 << 33).contains(&exponent) && exponent % 2 == 1);
     if !has_exponent || n.last().is_none_or(|byte| byte % 2 == 0) {
-        return Err(KeyFault::Invalid);
+        return Err(KeyError::Invalid);
     }
     Ok(RsaPublicKeyComponents { n: n.to_vec(), e: e.to_vec() })
 }
@@ -183,7 +183,7 @@ mod tests {
         [&[tag, 0x82], length.as_slice(), content].concat()
     }
 
-    fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<KeyFault> {
+    fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<KeyError> {
         let der = value(0x30, &[integer(modulus), integer(exponent)].concat());
         VerificationKey::from_public(&DecodingKey::from_rsa_der(&der)).err()
     }
@@ -196,10 +196,10 @@ mod tests {
     #[test]
     fn rsa_keys_have_2048_to_8192_bits() {
         let exponent = [1, 0, 1];
-        assert_eq!(rsa(&modulus(255), &exponent), Some(KeyFault::RsaTooShort));
+        assert_eq!(rsa(&modulus(255), &exponent), Some(KeyError::RsaTooShort));
         assert_eq!(rsa(&modulus(256), &exponent), None);
         assert_eq!(rsa(&modulus(1024), &exponent), None);
-        assert_eq!(rsa(&modulus(1025), &exponent), Some(KeyFault::RsaTooLong));
+        assert_eq!(rsa(&modulus(1025), &exponent), Some(KeyError::RsaTooLong));
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
             (&[], &[3]),
             (&[0], &[3]),
         ] {
-            assert_eq!(rsa(modulus, exponent), Some(KeyFault::Invalid), "{exponent:?}");
+            assert_eq!(rsa(modulus, exponent), Some(KeyError::Invalid), "{exponent:?}");
         }
         assert_eq!(rsa(&modulus(256), &[1, 0xff, 0xff, 0xff, 0xff]), None);
     }

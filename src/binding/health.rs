@@ -9,10 +9,10 @@ use crate::binding::{heap, values};
 use crate::config::BaseConfig;
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::memory::sources::Usage;
-use crate::monitoring::health_checker::{self, Condition, HeapUse, Vitals};
+use crate::monitoring::health_checker::{self, HealthInputs, HealthLevel, HeapUse};
 use crate::monitoring::recent::Outgoing;
-use crate::monitoring::statistics_collector::UnixMillis;
 use crate::protocol::json::iso_timestamp;
+use crate::types::UnixMillis;
 
 /// Bytes, as `process.memoryUsage()` tells them.
 struct NodeMemory {
@@ -30,12 +30,12 @@ pub fn status(env: &Env, core: &Core, host: &NodeHost, base: &BaseConfig) -> Res
     let statistics = core.statistics();
     let stats = ServiceStats::new(&statistics, &core.counts(), now);
     let vitals = vitals(&stats, &core.recent(), &memory, base);
-    let report = health_checker::examine(&vitals, &core.surroundings(host.event_loop_delay()));
+    let report = health_checker::evaluate(&vitals, &core.surroundings(host.event_loop_delay()));
     Ok(HealthStatus {
         timestamp: iso_timestamp(now.as_f64()),
         uptime: stats.uptime,
         time_since_last_activity: seconds_between(statistics.last_activity, now),
-        is_healthy: report.condition != Condition::Unhealthy,
+        is_healthy: report.condition != HealthLevel::Unhealthy,
         status: report.condition.as_str().to_owned(),
         stats,
         memory_usage: MemoryUsage {
@@ -100,8 +100,8 @@ pub fn analysis<'env>(env: &'env Env, core: &Core, base: &BaseConfig) -> Result<
     Ok(analysis)
 }
 
-fn vitals(stats: &ServiceStats, recent: &Outgoing, memory: &NodeMemory, base: &BaseConfig) -> Vitals {
-    Vitals {
+fn vitals(stats: &ServiceStats, recent: &Outgoing, memory: &NodeMemory, base: &BaseConfig) -> HealthInputs {
+    HealthInputs {
         active_connections: stats.active_connections,
         expected_connections: base.connection_pool_size as f64,
         queue_depth: stats.queue_depth,

@@ -14,7 +14,7 @@ use napi::{Env, Result, Status};
 use crate::binding::{guard, values};
 use crate::error::{Error, ErrorKind};
 use crate::transport::listener;
-use crate::transport::tls::{self, TlsFault};
+use crate::transport::tls::{self, TlsError};
 
 /// What `listen()` is asked for.
 pub struct Request {
@@ -149,8 +149,8 @@ fn read_tls(given: &Unknown<'_>) -> Result<std::result::Result<Arc<rustls::Serve
         return Ok(Err(wrong("tls.key", "a string or a Buffer", values::kind(&key))));
     };
     Ok(tls::server_config(&certificates, &private_key).map_err(|fault| match fault {
-        TlsFault::Certificate(cause) => wrong("tls.cert", "a certificate in PEM", "another text").caused_by(cause),
-        TlsFault::Key(cause) => {
+        TlsError::Certificate(cause) => wrong("tls.cert", "a certificate in PEM", "another text").caused_by(cause),
+        TlsError::Key(cause) => {
             wrong("tls.key", "the private key in PEM of the certificate", "another text").caused_by(cause)
         }
     }))

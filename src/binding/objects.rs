@@ -10,7 +10,8 @@ use crate::binding::values;
 use crate::core::websocket_service::Counts;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::history::Second;
-use crate::monitoring::statistics_collector::{Statistics, UnixMillis};
+use crate::monitoring::statistics_collector::Statistics;
+use crate::types::UnixMillis;
 
 /// What `getStats()` returns. Times are milliseconds since 1970 unless said otherwise.
 #[napi(object, object_from_js = false)]

@@ -16,7 +16,7 @@ use crate::config::{BaseConfig, RuntimeValues, closest};
 use crate::error::{Error, ErrorKind};
 use crate::hub::subscription_manager::ShardSet;
 use crate::memory::sources::MemorySources;
-use crate::shard::service_options::{Batching, ConnectionLimit, Refusals, ServiceOptions, SlowConsumerPolicy};
+use crate::shard::service_options::{Batching, ConnectionLimit, RejectionMode, ServiceOptions, SlowConsumerPolicy};
 use crate::shard::token_bucket::Rate;
 use crate::transport::deflate;
 use crate::transport::handshake::{Network, Origins, TrustProxy};
@@ -136,7 +136,7 @@ impl Reader<'_> {
         if self.boolean("compression")? == Some(false) {
             service.handshake.deflate = None;
         } else {
-            service.handshake.deflate = Some(deflate::Policy::SERVICE);
+            service.handshake.deflate = Some(deflate::DeflatePolicy::SERVICE);
         }
         service.trust_proxy = self.trust_proxy()?;
         service.base = self.base()?;
@@ -154,7 +154,7 @@ impl Reader<'_> {
         service.connection_limit = self
             .one_of("connectionLimit", &["refuse", "close-oldest"], ConnectionLimit::from_name)?
             .unwrap_or_default();
-        service.refusals = self.one_of("refusals", &["status", "close"], Refusals::from_name)?.unwrap_or_default();
+        service.refusals = self.one_of("refusals", &["status", "close"], RejectionMode::from_name)?.unwrap_or_default();
         service.max_connections = self.integer("maxConnections", 1.0, MAX_SAFE)?.map(|most| most as usize);
         if let Some(timeout) = self.integer("handshakeTimeout", 1.0, DAY_MS)? {
             service.handshake_timeout = millis(timeout);

@@ -10,10 +10,9 @@ use napi::{Env, Result};
 
 use crate::binding::error::invalid_argument;
 use crate::binding::values;
-use crate::monitoring::statistics_collector::UnixMillis;
 use crate::protocol::json::iso_timestamp;
 use crate::protocol::json_members;
-use crate::types::BillId;
+use crate::types::{BillId, UnixMillis};
 
 /// The furthest a `Date` reaches, in milliseconds from 1970 (ECMA-262 §21.4.1.1).
 const MAX_DATE_MS: f64 = 8.64e15;

@@ -27,12 +27,11 @@ use crate::binding::{guard, health, logging, memory, publish, values};
 use crate::config;
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::error::{Error, ErrorKind};
-use crate::monitoring::health_checker::Condition;
-use crate::monitoring::statistics_collector::UnixMillis;
+use crate::monitoring::health_checker::HealthLevel;
 use crate::shard::handshake::UpgradeRequest;
 use crate::shard::probe;
 use crate::transport::handshake::{self, Rejection, RequestHead};
-use crate::types::BillId;
+use crate::types::{BillId, UnixMillis};
 
 /// A WebSocket service whose connections live in Rust threads.
 #[napi]
@@ -448,7 +447,7 @@ impl Inner {
         let status = self.health(env)?;
         let before = self.told_health.replace(Some(status.status.clone()));
         // A service is taken to be well until it is found to be otherwise.
-        let is_news = before.as_deref().unwrap_or(Condition::Healthy.as_str()) != status.status;
+        let is_news = before.as_deref().unwrap_or(HealthLevel::Healthy.as_str()) != status.status;
         Ok(is_news.then_some(status))
     }
 

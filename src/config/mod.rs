@@ -8,4 +8,4 @@ mod runtime_config;
 
 pub use base_config::BaseConfig;
 pub use keyed::closest;
-pub use runtime_config::{Degradation, RuntimeConfig, RuntimeKey, RuntimeValues};
+pub use runtime_config::{DegradedValues, RuntimeConfig, RuntimeKey, RuntimeValues};

@@ -50,12 +50,12 @@ pub struct RuntimeConfig {
 type Observer = Box<dyn Fn(RuntimeValues) + Send + Sync>;
 
 /// Makes degraded values of the owner's. Applied to those anew after every change, so applying it twice is no different.
-pub type Degradation = fn(RuntimeValues) -> RuntimeValues;
+pub type DegradedValues = fn(RuntimeValues) -> RuntimeValues;
 
 struct Layers {
     constructed: RuntimeValues,
     owned: RuntimeValues,
-    degradation: Option<Degradation>,
+    degradation: Option<DegradedValues>,
 }
 
 struct Observers {
@@ -223,7 +223,7 @@ impl RuntimeConfig {
     }
 
     /// `None` ends the degradation.
-    pub fn degrade(&self, degradation: Option<Degradation>) {
+    pub fn degrade(&self, degradation: Option<DegradedValues>) {
         self.change(|layers| layers.degradation = degradation);
     }
 
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_degradation_applied_twice_is_no_different_and_shows_the_owners_changes_through() {
-        let halve: Degradation = |values| RuntimeValues { batch_size: (values.batch_size / 2).max(1), ..values };
+        let halve: DegradedValues = |values| RuntimeValues { batch_size: (values.batch_size / 2).max(1), ..values };
         let config = RuntimeConfig::new(RuntimeValues::default());
         config.degrade(Some(halve));
         config.degrade(Some(halve));

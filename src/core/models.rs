@@ -18,13 +18,13 @@ use crate::hub::subscription_manager::{RoutingCounts, RoutingTable, TopicIndex};
 use crate::shard::event_loop::Bell;
 use crate::shard::service_options::ConnectionLimit;
 use crate::shard::wake_queue::WakeQueue;
-use crate::transport::prepared::Prepared;
+use crate::transport::encoded_message::EncodedMessage;
 use crate::types::{BillId, ConnectionKey, ConnectionNumber, Priority, ShardId, UserId};
 
 const SCHEDULES: usize = 500;
 
 fn operation(name: u8) -> Operation {
-    let message = Prepared::text(vec![name]);
+    let message = EncodedMessage::text(vec![name]);
     Operation { target: Target::Everybody, message, priority: Priority::Normal, published: Instant::now() }
 }
 

@@ -28,8 +28,8 @@ use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::subscription_manager::ShardSet;
 use crate::memory::memory_manager::MemoryManager;
-use crate::monitoring::statistics_collector::{StatisticsCollector, UnixMillis};
-use crate::monitoring::tally::{DropReason, Refusal};
+use crate::monitoring::counters::{DropReason, RejectionReason};
+use crate::monitoring::statistics_collector::StatisticsCollector;
 use crate::shard::acceptor::{Entrance, Reception};
 use crate::shard::context::Shared;
 use crate::shard::event_loop::{Command, ShardHandle};
@@ -37,8 +37,8 @@ use crate::shard::handshake::UpgradeRequest;
 use crate::shard::run_end::RunEnd;
 use crate::shard::service_options::ServiceOptions;
 use crate::transport::handshake::Rejection;
-use crate::transport::listener::Listener;
-use crate::types::{BillId, ShardId};
+use crate::transport::listener::OpenPort;
+use crate::types::{BillId, ShardId, UnixMillis};
 use crate::utils::LruCache;
 
 pub struct WebSocketService {
@@ -77,7 +77,7 @@ struct Run {
     /// Alive as long as a shard's thread is.
     end: Weak<RunEnd>,
     /// The own port, if there is one. Locked by the application's thread, and by the last owner of the run.
-    listener: Mutex<Option<Listener>>,
+    listener: Mutex<Option<OpenPort>>,
 }
 
 impl WebSocketService {
@@ -179,7 +179,7 @@ impl WebSocketService {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service has a port already"));
         }
         let is_encrypted = tls.is_some();
-        let (opened, doors) = Listener::open(port, tls.as_ref(), run.shards.len());
+        let (opened, doors) = OpenPort::open(port, tls.as_ref(), run.shards.len());
         let reception = if doors.len() == run.shards.len() {
             Reception::Here
         } else {
@@ -290,7 +290,7 @@ impl WebSocketService {
 
     /// A request was refused before any shard saw it.
     pub fn note_refusal(&self, rejection: &Rejection) {
-        self.statistics.shard(0).tally.rejections.add(Refusal::from(rejection), 1);
+        self.statistics.shard(0).rejections.add(RejectionReason::from(rejection), 1);
     }
 
     fn reconfigure(&self, values: RuntimeValues) {
@@ -359,7 +359,7 @@ impl Run {
         drop(listener);
     }
 
-    fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
+    fn listener(&self) -> MutexGuard<'_, Option<OpenPort>> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::hub::connection_manager::ConnectionRef;
 use crate::shard::event_loop::Bell;
 use crate::sync::{Mutex, MutexGuard};
-use crate::transport::prepared::Prepared;
+use crate::transport::encoded_message::EncodedMessage;
 use crate::types::{BillId, Priority};
 use crate::utils::PriorityQueue;
 
@@ -20,7 +20,7 @@ const OVERHEAD_BYTES: usize = 128;
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub target: Target,
-    pub message: Arc<Prepared>,
+    pub message: Arc<EncodedMessage>,
     pub priority: Priority,
     pub published: Instant,
 }
@@ -55,7 +55,7 @@ impl OperationQueue {
     }
 
     /// Room for an operation with this message, which nobody else can take; `None` if the bound forbids it.
-    pub fn reserve(&self, message: &Prepared) -> Option<Permit<'_>> {
+    pub fn reserve(&self, message: &EncodedMessage) -> Option<Permit<'_>> {
         let cost = message.payload().len() + OVERHEAD_BYTES;
         let fits = self.lock().reserve(cost);
         // Made only if it fits: a permit that is dropped gives room back.
@@ -125,7 +125,7 @@ mod tests {
     fn operation(priority: Priority, text: &str) -> Operation {
         Operation {
             target: Target::Everybody,
-            message: Prepared::text(text.into()),
+            message: EncodedMessage::text(text.into()),
             priority,
             published: Instant::now(),
         }
@@ -159,10 +159,10 @@ mod tests {
             accepted += 1;
         }
         assert_eq!(accepted, 10);
-        assert!(queue.reserve(&Prepared::text(Vec::new())).is_none());
+        assert!(queue.reserve(&EncodedMessage::text(Vec::new())).is_none());
         let mut taken = Vec::new();
         queue.take(1, &mut taken);
-        assert!(queue.reserve(&Prepared::text(Vec::new())).is_some());
+        assert!(queue.reserve(&EncodedMessage::text(Vec::new())).is_some());
     }
 
     #[test]

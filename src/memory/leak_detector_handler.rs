@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::memory::sources::Holdings;
+use crate::memory::sources::ServiceUsage;
 use crate::utils::CircularBuffer;
 
 /// Between two samples.
@@ -75,7 +75,7 @@ pub struct Sample {
     pub resident: u64,
     /// Bytes of V8's heap, where it can be asked.
     pub heap: Option<u64>,
-    pub holdings: Holdings,
+    pub service_usage: ServiceUsage,
     /// Of memory as a whole, 0 to 1.
     pub pressure: f64,
 }
@@ -91,7 +91,7 @@ pub struct Response {
 #[derive(Debug)]
 pub struct LeakDetectorHandler {
     samples: CircularBuffer<Sample>,
-    told: Option<(Severity, Duration)>,
+    last_reported: Option<(Severity, Duration)>,
 }
 
 impl Severity {
@@ -124,7 +124,7 @@ impl Severity {
         }
     }
 
-    fn advice(self) -> &'static str {
+    fn recommendation(self) -> &'static str {
         match self {
             Self::Low => "Watch the growth; nothing has to be done at once.",
             Self::Medium => "Look for the cause: take two heap snapshots some minutes apart and compare them.",
@@ -136,12 +136,12 @@ impl Severity {
 
 impl Default for LeakDetectorHandler {
     fn default() -> Self {
-        Self { samples: CircularBuffer::new(WINDOW), told: None }
+        Self { samples: CircularBuffer::new(WINDOW), last_reported: None }
     }
 }
 
 impl LeakDetectorHandler {
-    /// A sample, every [`SAMPLE_INTERVAL`]. A leak is told once, again when it gets worse, and from time to time.
+    /// A sample, every [`SAMPLE_INTERVAL`]. A leak is last_reported once, again when it gets worse, and from time to time.
     pub fn observe(&mut self, sample: Sample) -> Option<Leak> {
         if sample.at < WARM_UP {
             return None;
@@ -149,12 +149,12 @@ impl LeakDetectorHandler {
         self.samples.push(sample);
         let leak = self.verdict()?;
         let is_news = self
-            .told
+            .last_reported
             .is_none_or(|(severity, at)| leak.severity > severity || sample.at.saturating_sub(at) >= REPEAT_AFTER);
         if !is_news {
             return None;
         }
-        self.told = Some((leak.severity, sample.at));
+        self.last_reported = Some((leak.severity, sample.at));
         Some(leak)
     }
 
@@ -179,25 +179,25 @@ impl LeakDetectorHandler {
         }
         let growth_rate = percent_per_minute(whole.typical);
         let severity = Severity::of(growth_rate, retained, last.pressure);
-        let mut recommendations = suspects(earlier, later);
-        recommendations.push(severity.advice().to_owned());
+        let mut recommendations = likely_causes(earlier, later);
+        recommendations.push(severity.recommendation().to_owned());
         Some(Leak { severity, recommendations, growth_rate, retained_increase: retained })
     }
 }
 
 impl Sample {
     fn retained(&self) -> f64 {
-        self.resident.saturating_sub(self.holdings.queued_bytes + self.holdings.unwritten_bytes) as f64
+        self.resident.saturating_sub(self.service_usage.queued_bytes + self.service_usage.unwritten_bytes) as f64
     }
 
     /// Whether the load was about the same.
     fn is_like(&self, other: &Self) -> bool {
-        let (one, other) = (self.holdings.connections, other.holdings.connections);
+        let (one, other) = (self.service_usage.connections, other.service_usage.connections);
         one.abs_diff(other) <= 2.max(one.max(other) / 8)
     }
 
     fn connections_to(&self, other: &Self) -> f64 {
-        other.holdings.connections as f64 - self.holdings.connections as f64
+        other.service_usage.connections as f64 - self.service_usage.connections as f64
     }
 }
 
@@ -232,7 +232,7 @@ impl Slope {
 
 /// Bytes, by the moments with the largest differences in load; 0 where the load stays the same.
 fn cost_of_connection(samples: &[Sample]) -> f64 {
-    let counts = || samples.iter().map(|sample| sample.holdings.connections);
+    let counts = || samples.iter().map(|sample| sample.service_usage.connections);
     let range = counts().max().unwrap_or(0) - counts().min().unwrap_or(0);
     let mut costs: Vec<f64> = pairs(samples)
         .filter(|(one, other)| one.connections_to(other).abs() >= range as f64 / 2.0 && range > 0)
@@ -257,22 +257,22 @@ fn quantile(values: &mut [f64], rank: f64) -> Option<f64> {
 }
 
 /// The counters that grow, the fastest first, in words. Without any, where else to look.
-fn suspects(earlier: &[Sample], later: &[Sample]) -> Vec<String> {
+fn likely_causes(earlier: &[Sample], later: &[Sample]) -> Vec<String> {
     type Counter = (fn(&Sample) -> f64, &'static str, &'static str);
     const COUNTERS: [Counter; 5] = [
         (|sample| sample.heap.unwrap_or(0) as f64, "V8's heap", "what the application keeps alive in JavaScript"),
-        (|sample| sample.holdings.unwritten_bytes as f64, "unwritten bytes", "lower maxBackpressure"),
-        (|sample| sample.holdings.queued_bytes as f64, "queued bytes", "publish less, or lower maxQueueBytes"),
-        (|sample| sample.holdings.dedupe_entries as f64, "dedupe entries", "lower DEDUPE_CACHE_SIZE"),
-        (|sample| sample.holdings.subscriptions as f64, "subscriptions", "clients that subscribe again and again"),
+        (|sample| sample.service_usage.unwritten_bytes as f64, "unwritten bytes", "lower maxBackpressure"),
+        (|sample| sample.service_usage.queued_bytes as f64, "queued bytes", "publish less, or lower maxQueueBytes"),
+        (|sample| sample.service_usage.dedupe_entries as f64, "dedupe entries", "lower DEDUPE_CACHE_SIZE"),
+        (|sample| sample.service_usage.subscriptions as f64, "subscriptions", "clients that subscribe again and again"),
     ];
     let mut grown: Vec<(f64, String)> = Vec::new();
-    for (counter, name, advice) in COUNTERS {
+    for (counter, name, recommendation) in COUNTERS {
         let typical = |samples: &[Sample]| median(samples.iter().map(counter).collect()).unwrap_or(0.0);
         let (before, after) = (typical(earlier), typical(later));
         let growth = (after - before) / before.max(1.0);
         if growth >= 0.02 {
-            grown.push((growth, format!("{name} grew from {before:.0} to {after:.0}: {advice}.")));
+            grown.push((growth, format!("{name} grew from {before:.0} to {after:.0}: {recommendation}.")));
         }
     }
     grown.sort_by(|one, other| other.0.total_cmp(&one.0));
@@ -316,7 +316,7 @@ mod tests {
     fn sample(mebibytes: f64, connections: f64) -> Sample {
         Sample {
             resident: (mebibytes * MEBIBYTE) as u64,
-            holdings: Holdings { connections: connections as u64, ..Holdings::default() },
+            service_usage: ServiceUsage { connections: connections as u64, ..ServiceUsage::default() },
             ..Sample::default()
         }
     }
@@ -333,8 +333,8 @@ mod tests {
                 let load = wave(second, period);
                 let mut sample = sample(100.0 + 50.0 * load + noise, 5000.0 * load);
                 // Unwritten bytes follow the load and are no growth either.
-                sample.holdings.unwritten_bytes = (20.0 * load * MEBIBYTE) as u64;
-                sample.resident += sample.holdings.unwritten_bytes;
+                sample.service_usage.unwritten_bytes = (20.0 * load * MEBIBYTE) as u64;
+                sample.resident += sample.service_usage.unwritten_bytes;
                 sample
             });
             assert_eq!(found, [], "period {period}");
@@ -416,22 +416,22 @@ mod tests {
 
     #[test]
     fn the_counter_that_grows_is_named() {
-        let advice = |change: fn(&mut Sample, f64)| {
+        let recommendation = |change: fn(&mut Sample, f64)| {
             let found = simulate(500, |second, _| {
                 let mut sample = sample(200.0 + 4.0 * second / 60.0, 10.0);
                 sample.heap = Some(50 << 20);
-                sample.holdings.subscriptions = 100;
+                sample.service_usage.subscriptions = 100;
                 change(&mut sample, second);
                 sample
             });
             found.first().expect("a leak").1.recommendations.clone()
         };
-        let heap = advice(|sample, second| sample.heap = Some((50 << 20) + (second * 65_536.0) as u64));
+        let heap = recommendation(|sample, second| sample.heap = Some((50 << 20) + (second * 65_536.0) as u64));
         assert!(heap[0].starts_with("V8's heap grew from "), "{heap:?}");
         assert_eq!(heap.len(), 2);
-        let subscriptions = advice(|sample, second| sample.holdings.subscriptions = second as u64 * 100);
+        let subscriptions = recommendation(|sample, second| sample.service_usage.subscriptions = second as u64 * 100);
         assert!(subscriptions[0].starts_with("subscriptions grew from "), "{subscriptions:?}");
-        let nothing = advice(|_, _| {});
+        let nothing = recommendation(|_, _| {});
         assert!(nothing[0].starts_with("No counter of the service grows"), "{nothing:?}");
         assert!(Severity::ALL.windows(2).all(|pair| pair[0] < pair[1]));
     }

@@ -16,14 +16,14 @@ use tracing::{Dispatch, debug, error};
 
 use crate::memory::heap_probe::HeapProbe;
 use crate::memory::leak_detector_handler::{Leak, LeakDetectorHandler, SAMPLE_INTERVAL, Sample};
-use crate::memory::progressive_degradation::{Change, DegradationLevel, ProgressiveDegradation, Thresholds};
-use crate::memory::sources::{Holdings, MemorySources, Pressure, Reading, System, Usage};
+use crate::memory::progressive_degradation::{DegradationLevel, LevelChange, ProgressiveDegradation, Thresholds};
+use crate::memory::sources::{MemorySources, Pressure, Reading, ServiceUsage, System, Usage};
 
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the manager sees and changes of the service. Called on the manager's thread and on that of a reporter.
 pub trait MemoryEffects: Send + Sync + 'static {
-    fn holdings(&self) -> Holdings;
+    fn service_usage(&self) -> ServiceUsage;
     /// Between two clean-ups, as it is now.
     fn cleanup_interval(&self) -> Duration;
     /// Asks how V8's heap is used, without waiting. A dropped answer means that nobody knows.
@@ -31,16 +31,16 @@ pub trait MemoryEffects: Send + Sync + 'static {
     /// A new measurement, after what it led to.
     fn measured(&self, reading: &Reading);
     /// Puts a level into effect.
-    fn degrade(&self, change: &Change);
+    fn degrade(&self, change: &LevelChange);
     /// The run has ended degraded: the next one begins with the owner's settings.
     fn restore(&self);
-    fn clean_up(&self, depth: Depth) -> Freed;
+    fn clean_up(&self, depth: ReclaimLevel) -> Reclaimed;
     fn leak_found(&self, leak: &Leak);
 }
 
 /// How much a clean-up may cost others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
+pub enum ReclaimLevel {
     /// What has expired and room that nobody uses.
     Routine,
     /// Under critical pressure also what can be done without, slow consumers included.
@@ -49,7 +49,7 @@ pub enum Depth {
 
 /// What a clean-up has given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Freed {
+pub struct Reclaimed {
     pub dedupe_entries: usize,
     /// Publishes that waited too long for their shard.
     pub operations: usize,
@@ -71,12 +71,12 @@ pub struct Settings {
 }
 
 pub struct MemoryManager {
-    watch: Arc<Watch>,
+    monitor: Arc<Monitor>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the thread and the reporters share.
-struct Watch {
+struct Monitor {
     effects: Box<dyn MemoryEffects>,
     system: System,
     sources: MemorySources,
@@ -87,12 +87,12 @@ struct Watch {
     policy: Mutex<ProgressiveDegradation>,
     /// What was measured last.
     reading: Mutex<Reading>,
-    orders: Mutex<Orders>,
-    ordered: Condvar,
+    requests: Mutex<Requests>,
+    requested: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Orders {
+struct Requests {
     is_ended: bool,
     /// The level has become critical: the clean-up cannot wait.
     is_urgent: bool,
@@ -100,7 +100,7 @@ struct Orders {
 
 /// What only the thread knows.
 #[derive(Default)]
-struct Rounds {
+struct ThreadState {
     leaks: LeakDetectorHandler,
     heap: HeapProbe,
     sampled: Option<Duration>,
@@ -110,7 +110,7 @@ struct Rounds {
 impl MemoryManager {
     /// Starts the thread. Log lines go to `dispatch`.
     pub fn start_monitoring(settings: Settings, effects: impl MemoryEffects, dispatch: Dispatch) -> io::Result<Self> {
-        let watch = Arc::new(Watch {
+        let monitor = Arc::new(Monitor {
             effects: Box::new(effects),
             system: System::at(settings.system_root),
             sources: settings.sources,
@@ -119,23 +119,23 @@ impl MemoryManager {
             first_threshold: settings.thresholds.high,
             policy: Mutex::new(ProgressiveDegradation::new(settings.thresholds, settings.dwell)),
             reading: Mutex::default(),
-            orders: Mutex::default(),
-            ordered: Condvar::new(),
+            requests: Mutex::default(),
+            requested: Condvar::new(),
         });
         let thread = std::thread::Builder::new().name("carillon-memory".into()).spawn({
-            let watch = watch.clone();
+            let monitor = monitor.clone();
             move || {
                 let _log = tracing::dispatcher::set_default(&dispatch);
-                watch.run();
+                monitor.run();
             }
         })?;
-        Ok(Self { watch, thread: Mutex::new(Some(thread)) })
+        Ok(Self { monitor, thread: Mutex::new(Some(thread)) })
     }
 
     /// Tells the thread to end, which it does at once; [`join`](Self::join) waits for it.
     pub fn stop_monitoring(&self) {
-        self.watch.orders().is_ended = true;
-        self.watch.ordered.notify_all();
+        self.monitor.requests().is_ended = true;
+        self.monitor.requested.notify_all();
     }
 
     /// Waits until the thread has ended, and undoes the degradation. Whoever comes second waits as long.
@@ -146,35 +146,35 @@ impl MemoryManager {
             // Its panics are contained below.
             let _ = thread.join();
             if self.level() != DegradationLevel::Normal {
-                self.watch.effects.restore();
+                self.monitor.effects.restore();
             }
         }
     }
 
     /// Somebody else has measured: `pressure` and the threshold from which they are concerned, both 0 to 1.
     pub fn handle_memory_pressure(&self, pressure: f64, threshold: f64) {
-        let now = self.watch.now();
-        self.watch.decide(|policy| policy.report(pressure, threshold, now));
+        let now = self.monitor.now();
+        self.monitor.decide(|policy| policy.report(pressure, threshold, now));
     }
 
     /// Gives back what is not needed, now and on this thread.
-    pub fn perform_cleanup(&self, depth: Depth) -> Freed {
-        self.watch.perform_cleanup(depth)
+    pub fn perform_cleanup(&self, depth: ReclaimLevel) -> Reclaimed {
+        self.monitor.perform_cleanup(depth)
     }
 
     pub fn level(&self) -> DegradationLevel {
-        self.watch.policy().level()
+        self.monitor.policy().level()
     }
 
     /// What was measured last, about a second ago.
     pub fn reading(&self) -> Reading {
-        *self.watch.reading()
+        *self.monitor.reading()
     }
 
     /// The worst that is known at present.
     pub fn pressure(&self) -> Option<Pressure> {
-        let now = self.watch.now();
-        self.watch.policy().pressure(now)
+        let now = self.monitor.now();
+        self.monitor.policy().pressure(now)
     }
 }
 
@@ -184,20 +184,20 @@ impl Drop for MemoryManager {
     }
 }
 
-impl Watch {
+impl Monitor {
     fn run(&self) {
         debug!("memory monitoring started");
-        let mut rounds = Rounds { cleaned: self.now(), ..Rounds::default() };
+        let mut state = ThreadState { cleaned: self.now(), ..ThreadState::default() };
         loop {
-            let is_urgent = std::mem::take(&mut self.orders().is_urgent);
+            let is_urgent = std::mem::take(&mut self.requests().is_urgent);
             // Without this a fault here would leave the service without any defence.
-            if catch_unwind(AssertUnwindSafe(|| self.round(&mut rounds, is_urgent))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.round(&mut state, is_urgent))).is_err() {
                 error!("memory monitoring carries on after a panic");
             }
-            let orders = self.orders();
-            let is_idle = |orders: &mut Orders| !orders.is_ended && !orders.is_urgent;
-            let pause = rounds.heap.pause(self.now(), self.first_threshold).min(self.interval);
-            let waited = self.ordered.wait_timeout_while(orders, pause, is_idle);
+            let requests = self.requests();
+            let is_idle = |requests: &mut Requests| !requests.is_ended && !requests.is_urgent;
+            let pause = state.heap.pause(self.now(), self.first_threshold).min(self.interval);
+            let waited = self.requested.wait_timeout_while(requests, pause, is_idle);
             if waited.unwrap_or_else(PoisonError::into_inner).0.is_ended {
                 break;
             }
@@ -205,35 +205,35 @@ impl Watch {
         debug!("memory monitoring ended");
     }
 
-    fn round(&self, rounds: &mut Rounds, is_urgent: bool) {
+    fn round(&self, state: &mut ThreadState, is_urgent: bool) {
         let now = self.now();
         let reading = Reading {
-            heap: rounds.heap.poll(now, self.first_threshold, |answer| self.effects.measure_heap(answer)),
+            heap: state.heap.poll(now, self.first_threshold, |answer| self.effects.measure_heap(answer)),
             ..self.system.read()
         };
         *self.reading() = reading;
         self.decide(|policy| policy.measure(reading.pressure(self.sources), now));
         self.effects.measured(&reading);
-        if rounds.sampled.is_none_or(|at| now.saturating_sub(at) >= SAMPLE_INTERVAL) {
-            rounds.sampled = Some(now);
-            self.look_for_leaks(&mut rounds.leaks, &reading, now);
+        if state.sampled.is_none_or(|at| now.saturating_sub(at) >= SAMPLE_INTERVAL) {
+            state.sampled = Some(now);
+            self.look_for_leaks(&mut state.leaks, &reading, now);
         }
-        let is_due = now.saturating_sub(rounds.cleaned) >= self.effects.cleanup_interval();
+        let is_due = now.saturating_sub(state.cleaned) >= self.effects.cleanup_interval();
         if is_due || is_urgent {
-            rounds.cleaned = now;
+            state.cleaned = now;
             let is_critical = self.policy().level() == DegradationLevel::Critical;
-            self.perform_cleanup(if is_critical { Depth::Emergency } else { Depth::Routine });
+            self.perform_cleanup(if is_critical { ReclaimLevel::Emergency } else { ReclaimLevel::Routine });
         }
     }
 
     /// Puts a change into effect before anybody else can decide, so that effects follow decisions in order.
-    fn decide(&self, decide: impl FnOnce(&mut ProgressiveDegradation) -> Option<Change>) {
+    fn decide(&self, decide: impl FnOnce(&mut ProgressiveDegradation) -> Option<LevelChange>) {
         let mut policy = self.policy();
         let Some(change) = decide(&mut policy) else { return };
         self.effects.degrade(&change);
         if change.level == DegradationLevel::Critical {
-            self.orders().is_urgent = true;
-            self.ordered.notify_all();
+            self.requests().is_urgent = true;
+            self.requested.notify_all();
         }
     }
 
@@ -244,7 +244,7 @@ impl Watch {
             at: now,
             resident,
             heap: reading.heap.map(|heap| heap.used),
-            holdings: self.effects.holdings(),
+            service_usage: self.effects.service_usage(),
             pressure: self.policy().pressure(now).map_or(0.0, |pressure| pressure.ratio),
         });
         if let Some(leak) = leak {
@@ -252,7 +252,7 @@ impl Watch {
         }
     }
 
-    fn perform_cleanup(&self, depth: Depth) -> Freed {
+    fn perform_cleanup(&self, depth: ReclaimLevel) -> Reclaimed {
         let freed = self.effects.clean_up(depth);
         debug!(
             ?depth,
@@ -277,8 +277,8 @@ impl Watch {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn orders(&self) -> MutexGuard<'_, Orders> {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -287,15 +287,15 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::memory::sources::Source;
+    use crate::memory::sources::PressureSource;
     use crate::memory::sources::tests::Root;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
     #[derive(Debug, PartialEq)]
     enum Told {
-        Cleaned(Depth),
-        Degraded(DegradationLevel, Source),
+        Cleaned(ReclaimLevel),
+        Degraded(DegradationLevel, PressureSource),
         Restored,
     }
 
@@ -307,8 +307,8 @@ mod tests {
     }
 
     impl MemoryEffects for Arc<Effects> {
-        fn holdings(&self) -> Holdings {
-            Holdings::default()
+        fn service_usage(&self) -> ServiceUsage {
+            ServiceUsage::default()
         }
         fn cleanup_interval(&self) -> Duration {
             self.cleanup_interval
@@ -316,15 +316,15 @@ mod tests {
         fn measure_heap(&self, answer: oneshot::Sender<Usage>) {
             self.heap.lock().expect("no panic").push(answer);
         }
-        fn degrade(&self, change: &Change) {
+        fn degrade(&self, change: &LevelChange) {
             let _ = self.told.send(Told::Degraded(change.level, change.pressure.source));
         }
         fn restore(&self) {
             let _ = self.told.send(Told::Restored);
         }
-        fn clean_up(&self, depth: Depth) -> Freed {
+        fn clean_up(&self, depth: ReclaimLevel) -> Reclaimed {
             let _ = self.told.send(Told::Cleaned(depth));
-            Freed::default()
+            Reclaimed::default()
         }
         fn leak_found(&self, _: &Leak) {}
         fn measured(&self, _: &Reading) {}
@@ -358,12 +358,12 @@ mod tests {
         let (manager, _, heard) = start(&root, PATIENCE * 100);
         root.write("sys/fs/cgroup/memory.current", "960");
         let next = || heard.recv_timeout(PATIENCE).expect("it goes on");
-        assert_eq!(next(), Told::Degraded(Critical, Source::Container));
-        assert_eq!(next(), Told::Cleaned(Depth::Emergency));
-        assert_eq!(manager.pressure(), Some(Pressure { ratio: 0.96, source: Source::Container }));
+        assert_eq!(next(), Told::Degraded(Critical, PressureSource::Container));
+        assert_eq!(next(), Told::Cleaned(ReclaimLevel::Emergency));
+        assert_eq!(manager.pressure(), Some(Pressure { ratio: 0.96, source: PressureSource::Container }));
         root.write("sys/fs/cgroup/memory.current", "100");
         for level in [Severe, Moderate, Light, Normal] {
-            assert_eq!(next(), Told::Degraded(level, Source::Container));
+            assert_eq!(next(), Told::Degraded(level, PressureSource::Container));
         }
         manager.join();
         assert!(heard.try_recv().is_err(), "what is normal needs no restoring");
@@ -374,7 +374,10 @@ mod tests {
         let (manager, _, heard) = start(&limited(), PATIENCE * 100);
         manager.handle_memory_pressure(0.9, 0.85);
         assert_eq!(manager.level(), DegradationLevel::Moderate);
-        assert_eq!(heard.recv_timeout(PATIENCE), Ok(Told::Degraded(DegradationLevel::Moderate, Source::Report)));
+        assert_eq!(
+            heard.recv_timeout(PATIENCE),
+            Ok(Told::Degraded(DegradationLevel::Moderate, PressureSource::Report))
+        );
         manager.join();
         manager.join();
         assert_eq!(heard.try_iter().collect::<Vec<_>>(), [Told::Restored]);
@@ -384,7 +387,7 @@ mod tests {
     fn cleaning_up_is_routine_while_all_is_well() {
         let (manager, _, heard) = start(&limited(), Duration::from_millis(1));
         for _ in 0..3 {
-            assert_eq!(heard.recv_timeout(PATIENCE), Ok(Told::Cleaned(Depth::Routine)));
+            assert_eq!(heard.recv_timeout(PATIENCE), Ok(Told::Cleaned(ReclaimLevel::Routine)));
         }
         manager.join();
     }
@@ -393,13 +396,13 @@ mod tests {
     fn v8_is_asked_once_until_it_answers_and_its_answer_counts() {
         let (manager, effects, heard) = start(&limited(), Duration::from_millis(1));
         for _ in 0..5 {
-            heard.recv_timeout(PATIENCE).expect("rounds go by");
+            heard.recv_timeout(PATIENCE).expect("state go by");
         }
         let asked = std::mem::take(&mut *effects.heap.lock().expect("no panic"));
         let [answer] = <[_; 1]>::try_from(asked).expect("asked once");
         answer.send(Usage { used: 99, limit: 100 }).expect("somebody waits");
         let degraded = heard.iter().find(|told| matches!(told, Told::Degraded(..)));
-        assert_eq!(degraded, Some(Told::Degraded(DegradationLevel::Critical, Source::Heap)));
+        assert_eq!(degraded, Some(Told::Degraded(DegradationLevel::Critical, PressureSource::Heap)));
         manager.join();
     }
 

@@ -8,8 +8,8 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::config::{Degradation, RuntimeKey, RuntimeValues};
-use crate::memory::sources::{Pressure, Source};
+use crate::config::{DegradedValues, RuntimeKey, RuntimeValues};
+use crate::memory::sources::{Pressure, PressureSource};
 
 /// How far below its threshold the pressure must be for a level to be left: 5 points, but at most half of it.
 const HYSTERESIS: f64 = 0.05;
@@ -32,7 +32,7 @@ pub enum DegradationLevel {
 
 /// A level that has just changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Change {
+pub struct LevelChange {
     pub level: DegradationLevel,
     pub previous: DegradationLevel,
     pub pressure: Pressure,
@@ -51,13 +51,13 @@ pub struct ProgressiveDegradation {
     dwell: Duration,
     level: DegradationLevel,
     measured: Option<Pressure>,
-    reported: Option<Report>,
+    reported: Option<ExternalReport>,
     /// Since when the pressure has been low enough to leave the level.
     calm_since: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Report {
+struct ExternalReport {
     ratio: f64,
     at: Duration,
 }
@@ -92,7 +92,7 @@ impl DegradationLevel {
     /// | moderate | half as large | 4 × | three tenths | | ⅓ |
     /// | severe | one message, no delay | never | a tenth | three fifths | ⅙ |
     /// | critical | one message, no delay | never | a tenth | three fifths | 1/18 |
-    pub fn settings(self) -> Option<Degradation> {
+    pub fn settings(self) -> Option<DegradedValues> {
         match self {
             Self::Normal => None,
             Self::Light => Some(light),
@@ -103,7 +103,7 @@ impl DegradationLevel {
     }
 
     /// Whether whoever asks to come in is asked to come back later.
-    pub fn sheds(self) -> bool {
+    pub fn rejects_new_connections(self) -> bool {
         self == Self::Critical
     }
 
@@ -117,7 +117,7 @@ impl DegradationLevel {
     }
 
     /// By how many powers of two less than usual a peer may leave unread before it is not listened to.
-    pub fn patience_shift(self) -> u32 {
+    pub fn backpressure_shift(self) -> u32 {
         match self {
             Self::Normal | Self::Light => 0,
             Self::Moderate => 2,
@@ -171,28 +171,28 @@ impl ProgressiveDegradation {
     }
 
     /// A measurement, or that nothing can be measured.
-    pub fn measure(&mut self, pressure: Option<Pressure>, now: Duration) -> Option<Change> {
+    pub fn measure(&mut self, pressure: Option<Pressure>, now: Duration) -> Option<LevelChange> {
         self.measured = pressure;
         self.decide(now)
     }
 
     /// Somebody else's word. At or above its threshold it means at least the first level; below it, that the
     /// reporter sees no pressure any more.
-    pub fn report(&mut self, ratio: f64, threshold: f64, now: Duration) -> Option<Change> {
+    pub fn report(&mut self, ratio: f64, threshold: f64, now: Duration) -> Option<LevelChange> {
         let is_pressure = ratio >= threshold;
-        self.reported = is_pressure.then(|| Report { ratio: ratio.max(self.thresholds.high), at: now });
+        self.reported = is_pressure.then(|| ExternalReport { ratio: ratio.max(self.thresholds.high), at: now });
         self.decide(now)
     }
 
     /// The worst of what was measured last and of what was reported lately.
     pub fn pressure(&self, now: Duration) -> Option<Pressure> {
         let fresh = self.reported.filter(|report| now.saturating_sub(report.at) < REPORT_LIFETIME);
-        let reported = fresh.map(|report| Pressure { ratio: report.ratio, source: Source::Report });
+        let reported = fresh.map(|report| Pressure { ratio: report.ratio, source: PressureSource::Report });
         [self.measured, reported].into_iter().flatten().max_by(|one, other| one.ratio.total_cmp(&other.ratio))
     }
 
-    fn decide(&mut self, now: Duration) -> Option<Change> {
-        let pressure = self.pressure(now).unwrap_or(Pressure { ratio: 0.0, source: Source::Machine });
+    fn decide(&mut self, now: Duration) -> Option<LevelChange> {
+        let pressure = self.pressure(now).unwrap_or(Pressure { ratio: 0.0, source: PressureSource::Machine });
         let asked = self.thresholds.level(pressure.ratio);
         if asked > self.level {
             self.calm_since = None;
@@ -213,8 +213,8 @@ impl ProgressiveDegradation {
         Some(change)
     }
 
-    fn change(&mut self, level: DegradationLevel, pressure: Pressure) -> Change {
-        Change { level, previous: std::mem::replace(&mut self.level, level), pressure }
+    fn change(&mut self, level: DegradationLevel, pressure: Pressure) -> LevelChange {
+        LevelChange { level, previous: std::mem::replace(&mut self.level, level), pressure }
     }
 }
 
@@ -284,7 +284,7 @@ mod tests {
     }
 
     fn measured(ratio: f64) -> Option<Pressure> {
-        Some(Pressure { ratio, source: Source::Container })
+        Some(Pressure { ratio, source: PressureSource::Container })
     }
 
     /// One measurement per second; every level entered, with the second it was entered in.
@@ -314,7 +314,7 @@ mod tests {
     fn the_level_rises_at_once_however_far() {
         let change = policy().measure(measured(1.2), Duration::ZERO).expect("a change");
         assert_eq!((change.previous, change.level), (Normal, Critical));
-        assert_eq!(change.pressure, Pressure { ratio: 1.2, source: Source::Container });
+        assert_eq!(change.pressure, Pressure { ratio: 1.2, source: PressureSource::Container });
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
         let mut policy = policy();
         policy.measure(measured(0.2), Duration::ZERO);
         let change = policy.report(0.96, 0.85, Duration::ZERO).expect("a change");
-        assert_eq!((change.level, change.pressure.source), (Critical, Source::Report));
+        assert_eq!((change.level, change.pressure.source), (Critical, PressureSource::Report));
         assert_eq!(policy.report(0.96, 0.85, Duration::ZERO), None, "twice is no different");
         assert_eq!(policy.measure(measured(0.2), 59 * second), None);
         // Old from 60 s on; ten seconds later the level falls.

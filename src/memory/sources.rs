@@ -18,7 +18,7 @@ pub struct Usage {
 
 /// What a pressure was measured on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum PressureSource {
     /// The control group, or one it is in.
     Container,
     /// V8's heap against what it may grow to.
@@ -33,7 +33,7 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pressure {
     pub ratio: f64,
-    pub source: Source,
+    pub source: PressureSource,
 }
 
 /// Which measurements count as pressure.
@@ -66,7 +66,7 @@ pub struct Reading {
 
 /// What the service itself holds, by exact counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
+pub struct ServiceUsage {
     pub connections: u64,
     pub subscriptions: u64,
     /// Publishes that wait for a shard.
@@ -93,7 +93,7 @@ impl Usage {
     }
 }
 
-impl Source {
+impl PressureSource {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Container => "container",
@@ -111,9 +111,9 @@ impl Reading {
             self.resident.is_some_and(|resident| resident as f64 >= machine.used as f64 * RELEVANT_SHARE)
         });
         [
-            (self.container.filter(|_| sources.container), Source::Container),
-            (self.heap.filter(|_| sources.heap), Source::Heap),
-            (machine.filter(|_| sources.machine), Source::Machine),
+            (self.container.filter(|_| sources.container), PressureSource::Container),
+            (self.heap.filter(|_| sources.heap), PressureSource::Heap),
+            (machine.filter(|_| sources.machine), PressureSource::Machine),
         ]
         .into_iter()
         .filter_map(|(usage, source)| Some(Pressure { ratio: usage?.ratio(), source }))
@@ -362,22 +362,22 @@ pub(super) mod tests {
         assert_eq!(reading.pressure(all), None, "of 600 kB in use, 120 are ours");
         root.write("proc/self/status", "Name:\tnode\nVmRSS:\t     150 kB\n");
         reading = root.system().read();
-        assert_eq!(reading.pressure(all), Some(Pressure { ratio: 0.6, source: Source::Machine }));
+        assert_eq!(reading.pressure(all), Some(Pressure { ratio: 0.6, source: PressureSource::Machine }));
         // A limit below the physical memory.
         root.write("sys/fs/cgroup/memory.max", "204800");
         root.write("sys/fs/cgroup/memory.current", "163840");
         let limited = root.system().read();
-        assert_eq!(limited.pressure(all), Some(Pressure { ratio: 0.8, source: Source::Container }));
+        assert_eq!(limited.pressure(all), Some(Pressure { ratio: 0.8, source: PressureSource::Container }));
         assert_eq!(
             limited.pressure(MemorySources { container: false, ..all }),
-            Some(Pressure { ratio: 0.6, source: Source::Machine })
+            Some(Pressure { ratio: 0.6, source: PressureSource::Machine })
         );
         assert_eq!(limited.pressure(MemorySources { container: false, machine: false, heap: true }), None);
         reading.heap = usage(9, 10);
-        assert_eq!(reading.pressure(all), Some(Pressure { ratio: 0.9, source: Source::Heap }));
+        assert_eq!(reading.pressure(all), Some(Pressure { ratio: 0.9, source: PressureSource::Heap }));
         assert_eq!(
             reading.pressure(MemorySources { heap: false, ..all }),
-            Some(Pressure { ratio: 0.6, source: Source::Machine })
+            Some(Pressure { ratio: 0.6, source: PressureSource::Machine })
         );
         assert_eq!(Reading::default().pressure(all), None);
         // Where nothing tells how much of it is ours, the machine's does not count.

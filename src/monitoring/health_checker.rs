@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
-pub struct Vitals {
+pub struct HealthInputs {
     pub active_connections: f64,
     pub expected_connections: f64,
     pub queue_depth: f64,
@@ -23,23 +23,23 @@ pub struct Vitals {
 
 /// What is judged beside the counters.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct RuntimeInputs {
     /// Each running shard's number, and the time since its last turn.
-    pub silences: Vec<(u8, Duration)>,
+    pub shard_stalls: Vec<(u8, Duration)>,
     /// Hooks that are not called for now.
     pub open_circuits: Vec<&'static str>,
     /// How long what was for Node's thread had to wait lately; `None` if nothing was.
     pub event_loop_delay: Option<Duration>,
     /// While memory pressure degrades the service.
-    pub degradation: Option<Degradation>,
+    pub degradation: Option<ActiveDegradation>,
 }
 
 /// What memory pressure does to the service.
 #[derive(Clone, Copy, Debug)]
-pub struct Degradation {
+pub struct ActiveDegradation {
     pub level: &'static str,
     /// Whether newcomers are turned away.
-    pub sheds: bool,
+    pub rejects_new_connections: bool,
     /// Percent of what is there, and what was measured.
     pub pressure: Option<(f64, &'static str)>,
 }
@@ -54,7 +54,7 @@ pub struct HeapUse {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum HealthLevel {
     Healthy,
     /// Works, but something deserves a look.
     Degraded,
@@ -62,7 +62,7 @@ pub enum Condition {
     Unhealthy,
 }
 
-impl Condition {
+impl HealthLevel {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -73,8 +73,8 @@ impl Condition {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    pub condition: Condition,
+pub struct HealthReport {
+    pub condition: HealthLevel,
     pub warnings: Vec<String>,
 }
 
@@ -96,70 +96,70 @@ impl HeapUse {
 }
 
 /// The check behind `getHealthStatus()`. Idle is not ill: nothing here depends on recent traffic.
-pub fn check(vitals: &Vitals) -> Report {
+pub fn check(inputs: &HealthInputs) -> HealthReport {
     let mut warnings = Vec::new();
-    if vitals.queue_depth > vitals.max_queue_size * 0.5 {
-        warnings.push(format!("High queue depth: {}", vitals.queue_depth));
+    if inputs.queue_depth > inputs.max_queue_size * 0.5 {
+        warnings.push(format!("High queue depth: {}", inputs.queue_depth));
     }
-    if vitals.dropped_messages > 100.0 {
-        warnings.push(format!("High dropped message count: {}", vitals.dropped_messages));
+    if inputs.dropped_messages > 100.0 {
+        warnings.push(format!("High dropped message count: {}", inputs.dropped_messages));
     }
-    if vitals.queue_overflows > 10.0 {
-        warnings.push(format!("Queue overflow detected: {} times", vitals.queue_overflows));
+    if inputs.queue_overflows > 10.0 {
+        warnings.push(format!("Queue overflow detected: {} times", inputs.queue_overflows));
     }
-    let heap = vitals.heap.pressure();
+    let heap = inputs.heap.pressure();
     if heap > 80.0 {
         warnings.push(format!("High memory usage: {heap:.2}%"));
     }
-    if vitals.average_latency_ms > 1000.0 {
-        warnings.push(format!("High average latency: {:.0}ms", vitals.average_latency_ms));
+    if inputs.average_latency_ms > 1000.0 {
+        warnings.push(format!("High average latency: {:.0}ms", inputs.average_latency_ms));
     }
-    if vitals.success_rate < 0.95 {
-        warnings.push(format!("Low message success rate: {:.2}%", vitals.success_rate * 100.0));
+    if inputs.success_rate < 0.95 {
+        warnings.push(format!("Low message success rate: {:.2}%", inputs.success_rate * 100.0));
     }
-    let is_full = vitals.queue_depth >= vitals.max_queue_size * FULL_QUEUE || heap >= FULL_HEAP;
+    let is_full = inputs.queue_depth >= inputs.max_queue_size * FULL_QUEUE || heap >= FULL_HEAP;
     let condition = match (is_full, warnings.is_empty()) {
-        (true, _) => Condition::Unhealthy,
-        (false, false) => Condition::Degraded,
-        (false, true) => Condition::Healthy,
+        (true, _) => HealthLevel::Unhealthy,
+        (false, false) => HealthLevel::Degraded,
+        (false, true) => HealthLevel::Healthy,
     };
-    Report { condition, warnings }
+    HealthReport { condition, warnings }
 }
 
 /// The same with what is around the counters.
-pub fn examine(vitals: &Vitals, surroundings: &Surroundings) -> Report {
-    let mut report = check(vitals);
+pub fn evaluate(inputs: &HealthInputs, runtime: &RuntimeInputs) -> HealthReport {
+    let mut report = check(inputs);
     let mut degraded = Vec::new();
-    if vitals.active_connections > vitals.expected_connections * FULL_POOL {
-        degraded.push(format!("High connection count: {}/{}", vitals.active_connections, vitals.expected_connections));
+    if inputs.active_connections > inputs.expected_connections * FULL_POOL {
+        degraded.push(format!("High connection count: {}/{}", inputs.active_connections, inputs.expected_connections));
     }
-    for hook in &surroundings.open_circuits {
+    for hook in &runtime.open_circuits {
         degraded.push(format!("Circuit breaker open: {hook}"));
     }
-    if let Some(delay) = surroundings.event_loop_delay.filter(|delay| *delay > SLOW_EVENT_LOOP) {
+    if let Some(delay) = runtime.event_loop_delay.filter(|delay| *delay > SLOW_EVENT_LOOP) {
         degraded.push(format!("Event loop delay: {}ms", delay.as_millis()));
     }
-    if let Some(degradation) = &surroundings.degradation {
+    if let Some(degradation) = &runtime.degradation {
         degraded.push(degradation.describe());
     }
-    let silent: Vec<String> = surroundings
-        .silences
+    let silent: Vec<String> = runtime
+        .shard_stalls
         .iter()
         .filter(|(_, silence)| *silence >= SILENT_SHARD)
         .map(|(shard, silence)| format!("Shard {shard} has not responded for {} s", silence.as_secs()))
         .collect();
-    let is_shedding = surroundings.degradation.is_some_and(|degradation| degradation.sheds);
+    let is_shedding = runtime.degradation.is_some_and(|degradation| degradation.rejects_new_connections);
     if is_shedding || !silent.is_empty() {
-        report.condition = Condition::Unhealthy;
-    } else if !degraded.is_empty() && report.condition == Condition::Healthy {
-        report.condition = Condition::Degraded;
+        report.condition = HealthLevel::Unhealthy;
+    } else if !degraded.is_empty() && report.condition == HealthLevel::Healthy {
+        report.condition = HealthLevel::Degraded;
     }
     report.warnings.extend(degraded);
     report.warnings.extend(silent);
     report
 }
 
-impl Degradation {
+impl ActiveDegradation {
     fn describe(&self) -> String {
         match self.pressure {
             Some((percent, source)) => format!("Memory degradation: {} ({percent:.2}% by {source})", self.level),
@@ -169,17 +169,17 @@ impl Degradation {
 }
 
 /// The warnings of `forceMemoryAnalysis()`; `own_bytes` is what the service itself keeps.
-pub fn analyse(vitals: &Vitals, own_bytes: usize) -> Vec<String> {
+pub fn analyse(inputs: &HealthInputs, own_bytes: usize) -> Vec<String> {
     let mut warnings = Vec::new();
-    let heap = vitals.heap.pressure();
+    let heap = inputs.heap.pressure();
     if heap > 85.0 {
         warnings.push(format!("High heap usage: {heap:.2}%"));
     }
-    if vitals.active_connections > vitals.expected_connections * 0.8 {
-        warnings.push(format!("High connection count: {}/{}", vitals.active_connections, vitals.expected_connections));
+    if inputs.active_connections > inputs.expected_connections * 0.8 {
+        warnings.push(format!("High connection count: {}/{}", inputs.active_connections, inputs.expected_connections));
     }
-    if vitals.queue_depth > vitals.max_queue_size * 0.7 {
-        warnings.push(format!("High queue depth: {}/{}", vitals.queue_depth, vitals.max_queue_size));
+    if inputs.queue_depth > inputs.max_queue_size * 0.7 {
+        warnings.push(format!("High queue depth: {}/{}", inputs.queue_depth, inputs.max_queue_size));
     }
     let megabytes = own_bytes as f64 / 1024.0 / 1024.0;
     if megabytes > 50.0 {
@@ -192,7 +192,7 @@ pub fn analyse(vitals: &Vitals, own_bytes: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const WELL: Vitals = Vitals {
+    const WELL: HealthInputs = HealthInputs {
         active_connections: 10.0,
         expected_connections: 10_000.0,
         queue_depth: 0.0,
@@ -206,25 +206,25 @@ mod tests {
 
     #[test]
     fn a_full_heap_of_a_heap_that_may_grow_is_no_illness() {
-        assert_eq!(check(&WELL), Report { condition: Condition::Healthy, warnings: Vec::new() });
+        assert_eq!(check(&WELL), HealthReport { condition: HealthLevel::Healthy, warnings: Vec::new() });
     }
 
     #[test]
     fn every_warning_has_its_text_and_its_threshold() {
-        let at = |change: fn(&mut Vitals)| {
-            let mut vitals = WELL;
-            change(&mut vitals);
-            let report = check(&vitals);
+        let at = |change: fn(&mut HealthInputs)| {
+            let mut inputs = WELL;
+            change(&mut inputs);
+            let report = check(&inputs);
             (report.condition, report.warnings.join("; "))
         };
-        let degraded = |text: &str| (Condition::Degraded, text.to_owned());
-        assert_eq!(at(|v| v.queue_depth = 500.0), (Condition::Healthy, String::new()));
+        let degraded = |text: &str| (HealthLevel::Degraded, text.to_owned());
+        assert_eq!(at(|v| v.queue_depth = 500.0), (HealthLevel::Healthy, String::new()));
         assert_eq!(at(|v| v.queue_depth = 501.0), degraded("High queue depth: 501"));
-        assert_eq!(at(|v| v.queue_depth = 800.0).0, Condition::Unhealthy);
+        assert_eq!(at(|v| v.queue_depth = 800.0).0, HealthLevel::Unhealthy);
         assert_eq!(at(|v| v.dropped_messages = 101.0), degraded("High dropped message count: 101"));
         assert_eq!(at(|v| v.queue_overflows = 11.0), degraded("Queue overflow detected: 11 times"));
         assert_eq!(at(|v| v.heap.used = 3300.0), degraded("High memory usage: 82.50%"));
-        assert_eq!(at(|v| v.heap.used = 3600.0).0, Condition::Unhealthy);
+        assert_eq!(at(|v| v.heap.used = 3600.0).0, HealthLevel::Unhealthy);
         assert_eq!(at(|v| v.average_latency_ms = 1000.6), degraded("High average latency: 1001ms"));
         assert_eq!(at(|v| v.success_rate = 0.9), degraded("Low message success rate: 90.00%"));
     }
@@ -233,54 +233,55 @@ mod tests {
     fn a_silent_shard_is_an_illness_and_the_rest_a_reason_to_look() {
         let seconds = Duration::from_secs;
         let with = |silence, delay, circuits: &[&'static str]| {
-            let surroundings = Surroundings {
-                silences: vec![(0, seconds(1)), (3, silence)],
+            let runtime = RuntimeInputs {
+                shard_stalls: vec![(0, seconds(1)), (3, silence)],
                 open_circuits: circuits.to_vec(),
                 event_loop_delay: delay,
                 degradation: None,
             };
-            let report = examine(&WELL, &surroundings);
+            let report = evaluate(&WELL, &runtime);
             (report.condition, report.warnings.join("; "))
         };
-        let well = (Condition::Healthy, String::new());
+        let well = (HealthLevel::Healthy, String::new());
         assert_eq!(with(seconds(4), None, &[]), well);
         assert_eq!(with(seconds(0), Some(seconds(1)), &[]), well);
-        assert_eq!(with(seconds(7), None, &[]), (Condition::Unhealthy, "Shard 3 has not responded for 7 s".into()));
+        assert_eq!(with(seconds(7), None, &[]), (HealthLevel::Unhealthy, "Shard 3 has not responded for 7 s".into()));
         assert_eq!(
             with(seconds(0), Some(Duration::from_millis(1500)), &["lookupUser"]),
-            (Condition::Degraded, "Circuit breaker open: lookupUser; Event loop delay: 1500ms".into())
+            (HealthLevel::Degraded, "Circuit breaker open: lookupUser; Event loop delay: 1500ms".into())
         );
-        let strained = |level, sheds| {
-            let degradation = Some(Degradation { level, sheds, pressure: Some((91.234, "container")) });
-            let report = examine(&WELL, &Surroundings { degradation, ..Surroundings::default() });
+        let strained = |level, rejects_new_connections| {
+            let degradation =
+                Some(ActiveDegradation { level, rejects_new_connections, pressure: Some((91.234, "container")) });
+            let report = evaluate(&WELL, &RuntimeInputs { degradation, ..RuntimeInputs::default() });
             (report.condition, report.warnings.join("; "))
         };
         assert_eq!(
             strained("moderate", false),
-            (Condition::Degraded, "Memory degradation: moderate (91.23% by container)".into())
+            (HealthLevel::Degraded, "Memory degradation: moderate (91.23% by container)".into())
         );
         assert_eq!(
             strained("critical", true),
-            (Condition::Unhealthy, "Memory degradation: critical (91.23% by container)".into())
+            (HealthLevel::Unhealthy, "Memory degradation: critical (91.23% by container)".into())
         );
-        let crowded = Vitals { active_connections: 8001.0, ..WELL };
-        let report = examine(&crowded, &Surroundings::default());
+        let crowded = HealthInputs { active_connections: 8001.0, ..WELL };
+        let report = evaluate(&crowded, &RuntimeInputs::default());
         assert_eq!(
             (report.condition, report.warnings),
-            (Condition::Degraded, vec!["High connection count: 8001/10000".into()])
+            (HealthLevel::Degraded, vec!["High connection count: 8001/10000".into()])
         );
     }
 
     #[test]
     fn the_analysis_warns_in_its_own_words() {
-        let vitals = Vitals {
+        let inputs = HealthInputs {
             active_connections: 8001.0,
             queue_depth: 701.0,
             heap: HeapUse { used: 90.0, total: 90.0, limit: Some(100.0) },
             ..WELL
         };
         assert_eq!(
-            analyse(&vitals, 60 * 1024 * 1024),
+            analyse(&inputs, 60 * 1024 * 1024),
             [
                 "High heap usage: 90.00%",
                 "High connection count: 8001/10000",

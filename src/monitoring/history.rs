@@ -2,7 +2,7 @@
 //!
 //! Filled by the first shard's tick, read by `getMetrics()`.
 
-use crate::monitoring::statistics_collector::UnixMillis;
+use crate::types::UnixMillis;
 use crate::utils::CircularBuffer;
 
 /// One second, or a little more under load.

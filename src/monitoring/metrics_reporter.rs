@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
+use crate::monitoring::counters::{CloseCause, DropReason, HookOutcome, Label, RejectionReason, Traffic};
 use crate::monitoring::histogram::Distribution;
 use crate::monitoring::statistics_collector::{Statistics, StatisticsCollector};
-use crate::monitoring::tally::{Close, DropReason, HookOutcome, Label, Refusal, Traffic};
 use crate::types::HookKind;
 
 /// Seconds; from a tenth of a millisecond, since a turn of a shard is shorter than that when all is well.
@@ -52,7 +52,7 @@ pub struct ShardReading {
     pub queued_bytes: usize,
     pub pending_bytes: usize,
     /// Since its last turn.
-    pub silence: Duration,
+    pub stalled_for: Duration,
 }
 
 /// The text of one scrape.
@@ -96,11 +96,11 @@ fn connections(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics
         statistics.total_connections,
     );
     page.counter("carillon_reconnections_total", "Users back within 60 s of losing their last connection. A rise without a deployment: look at proxies and time-outs.", statistics.reconnections);
-    page.by_label("carillon_connections_closed_total", "Ends of connections by reason. unresponsive and lost: network; slow_consumer: see carillon_messages_dropped_total; protocol_error: a broken client.", "reason", Close::ALL, |close| {
-        (close.label(), collector.tally(|tally| tally.closes.get(close)))
+    page.by_label("carillon_connections_closed_total", "Ends of connections by reason. unresponsive and lost: network; slow_consumer: see carillon_messages_dropped_total; protocol_error: a broken client.", "reason", CloseCause::ALL, |close| {
+        (close.label(), collector.sum(|shard| shard.closes.get(close)))
     });
-    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; circuit_open: lookupUser keeps failing; memory_pressure: see carillon_degradation_level; too_many_anonymous: see carillon_connections_anonymous; stopping: while it shuts down.", "reason", Refusal::ALL, |refusal| {
-        (refusal.label(), collector.tally(|tally| tally.rejections.get(refusal)))
+    page.by_label("carillon_handshakes_rejected_total", "Refused upgrade requests by reason. unauthorized: clients with bad tokens; circuit_open: lookupUser keeps failing; memory_pressure: see carillon_degradation_level; too_many_anonymous: see carillon_connections_anonymous; stopping: while it shuts down.", "reason", RejectionReason::ALL, |refusal| {
+        (refusal.label(), collector.sum(|shard| shard.rejections.get(refusal)))
     });
     page.gauge(
         "carillon_connections_anonymous",
@@ -114,7 +114,7 @@ fn connections(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics
 
 fn messages(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics) {
     let collector = readings.collector;
-    let traffic = |what: Traffic| collector.tally(|tally| tally.traffic.get(what));
+    let traffic = |what: Traffic| collector.sum(|shard| shard.traffic.get(what));
     page.counter(
         "carillon_messages_received_total",
         "Messages of clients, invalid ones included.",
@@ -137,7 +137,7 @@ fn messages(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics) {
         traffic(Traffic::Deliveries),
     );
     page.by_label("carillon_messages_dropped_total", "Payloads not delivered, by reason. queue_full: publish less or raise maxQueueBytes; slow_consumer_*: clients cannot keep up; disconnected is normal in small numbers.", "reason", DropReason::ALL, |reason| {
-        (reason.label(), collector.tally(|tally| tally.drops.get(reason)))
+        (reason.label(), collector.sum(|shard| shard.drops.get(reason)))
     });
     page.counter(
         "carillon_frames_sent_total",
@@ -178,7 +178,7 @@ fn shards(page: &mut Page, readings: &Readings<'_>) {
         (
             "carillon_shard_silence_seconds",
             "Since a shard's last turn; about 1 s at the most. Above 5 s it hangs: restart the process and report it.",
-            |shard| shard.silence.as_secs_f64(),
+            |shard| shard.stalled_for.as_secs_f64(),
         ),
     ];
     for (name, help, read) in families {
@@ -215,7 +215,7 @@ fn memory(page: &mut Page, memory: &MemoryReading) {
 
 fn application(page: &mut Page, readings: &Readings<'_>) {
     let calls = <(HookKind, HookOutcome)>::ALL.iter().map(|(hook, outcome)| {
-        let count = readings.collector.tally(|tally| tally.hooks.get((*hook, *outcome)));
+        let count = readings.collector.sum(|shard| shard.hooks.get((*hook, *outcome)));
         counter(&[("hook", hook.label()), ("outcome", outcome.label())], count)
     });
     page.family("carillon_hook_calls_total", "Calls of the application's hooks by outcome. failed, timed_out: look at what the hook needs; circuit_open: it was not called.", MetricType::COUNTER, calls.collect());
@@ -328,7 +328,7 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::monitoring::statistics_collector::UnixMillis;
+    use crate::types::UnixMillis;
 
     fn readings(collector: &StatisticsCollector) -> Readings<'_> {
         Readings {
@@ -343,7 +343,7 @@ mod tests {
                 queued_operations: 6,
                 queued_bytes: 7,
                 pending_bytes: 8,
-                silence: Duration::from_millis(250),
+                stalled_for: Duration::from_millis(250),
             }],
             circuits: vec![(HookKind::LookupUser, 2)],
             panics: 0,

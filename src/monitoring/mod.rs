@@ -1,5 +1,6 @@
-//! Counters, and what is told of them; knows no sockets.
+//! Counters, and what is reported of them; knows no sockets.
 
+pub mod counters;
 pub mod health_checker;
 pub mod histogram;
 pub mod history;
@@ -7,4 +8,3 @@ pub mod log_throttle;
 pub mod metrics_reporter;
 pub mod recent;
 pub mod statistics_collector;
-pub mod tally;

@@ -59,13 +59,13 @@ impl Outgoing {
 }
 
 impl Recent {
-    /// Whether it is time for the next [`note`](Self::note).
+    /// Whether it is time for the next [`record`](Self::record).
     pub fn is_due(&self, now: Duration) -> bool {
         self.totals.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= STEP)
     }
 
     /// Remembers the totals of this moment and forgets those that are too old.
-    pub fn note(&mut self, now: Duration, totals: Outgoing) {
+    pub fn record(&mut self, now: Duration, totals: Outgoing) {
         self.totals.push_back((now, totals));
         while self.totals.get(1).is_some_and(|(at, _)| now.saturating_sub(*at) >= WINDOW) {
             self.totals.pop_front();
@@ -101,7 +101,7 @@ mod tests {
             totals.lost += if second < 60 { 5 } else { 0 };
             let now = SECOND * second;
             if recent.is_due(now) {
-                recent.note(now, totals);
+                recent.record(now, totals);
             }
             let lately = recent.until(now, totals);
             if second == 59 {
@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn the_window_moves_on_while_nothing_is_noted() {
         let mut recent = Recent::default();
-        recent.note(Duration::ZERO, outgoing(0, 0));
-        recent.note(10 * SECOND, outgoing(100, 50));
+        recent.record(Duration::ZERO, outgoing(0, 0));
+        recent.record(10 * SECOND, outgoing(100, 50));
         assert_eq!(recent.until(20 * SECOND, outgoing(100, 50)), outgoing(100, 50));
         assert_eq!(recent.until(4000 * SECOND, outgoing(100, 50)), Outgoing::default());
     }

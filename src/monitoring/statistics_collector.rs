@@ -1,33 +1,20 @@
-//! Counts what happens: per shard without contention, summed when somebody asks.
+//! Counts what happens: per shard without contention, summed when read.
 //!
 //! Lives as long as its service object, across `shutdown()` and a new `initialize()`. Shards write their own
 //! [`ShardCounters`]; getters read all of them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::monitoring::counters::{
+    CloseCause, CounterFamily, DropReason, HookOutcome, Label as _, RejectionReason, Traffic,
+};
 use crate::monitoring::histogram::{Distribution, Histogram};
 use crate::monitoring::history::{Gauges, History, Second, Totals};
 use crate::monitoring::recent::{Outgoing, Recent};
-use crate::monitoring::tally::{DropReason, Label as _, Tally, Traffic};
+use crate::types::{HookKind, UnixMillis};
 use crate::utils::CircularBuffer;
-
-/// Milliseconds since 1970, as JavaScript's `Date.now()`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
-pub struct UnixMillis(pub u64);
-
-impl UnixMillis {
-    pub fn now() -> Self {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub fn as_f64(self) -> f64 {
-        // Exact until the year 287396.
-        self.0 as f64
-    }
-}
 
 /// What one shard counts. On cache lines of its own, so that shards do not slow each other down.
 #[derive(Debug)]
@@ -35,8 +22,11 @@ impl UnixMillis {
 pub struct ShardCounters {
     /// Inbound messages, invalid ones included.
     messages: AtomicU64,
-    /// By reason.
-    pub tally: Tally,
+    pub closes: CounterFamily<CloseCause>,
+    pub drops: CounterFamily<DropReason>,
+    pub hooks: CounterFamily<(HookKind, HookOutcome)>,
+    pub rejections: CounterFamily<RejectionReason>,
+    pub traffic: CounterFamily<Traffic>,
     last_activity: AtomicU64,
     /// Unwritten bytes of the shard's connections.
     pending_bytes: AtomicUsize,
@@ -162,7 +152,7 @@ impl StatisticsCollector {
         let sum = |counter: fn(&ShardCounters) -> &AtomicU64| {
             self.shards.iter().map(|shard| counter(shard).load(Relaxed)).sum::<u64>()
         };
-        let refused = self.tally(|tally| tally.drops.get(DropReason::QueueFull));
+        let refused = self.sum(|shard| shard.drops.get(DropReason::QueueFull));
         let last_activity = self.shards.iter().map(|shard| shard.last_activity.load(Relaxed)).max().unwrap_or(0);
         Statistics {
             total_connections: self.total.load(Relaxed),
@@ -170,7 +160,7 @@ impl StatisticsCollector {
             peak_connections: self.peak.load(Relaxed),
             total_messages: sum(|shard| &shard.messages),
             total_broadcasts: self.broadcasts.load(Relaxed),
-            dropped_messages: self.tally(|tally| tally.drops.sum()),
+            dropped_messages: self.sum(|shard| shard.drops.sum()),
             duplicate_messages: self.duplicates.load(Relaxed),
             queue_overflows: refused,
             reconnections: self.reconnections.load(Relaxed),
@@ -201,7 +191,7 @@ impl StatisticsCollector {
     pub fn begin_history(&self, seconds: usize) {
         *self.history() = History::new(seconds);
         let mut recent = Recent::default();
-        recent.note(self.created.elapsed(), self.outgoing());
+        recent.record(self.created.elapsed(), self.outgoing());
         *self.lock_recent() = recent;
     }
 
@@ -212,9 +202,9 @@ impl StatisticsCollector {
     }
 
     fn outgoing(&self) -> Outgoing {
-        let drops = |reason| self.tally(|tally| tally.drops.get(reason));
+        let drops = |reason| self.sum(|shard| shard.drops.get(reason));
         // Accepted for a connection, some to be dropped later; and what never got that far.
-        let offered = self.tally(|tally| tally.traffic.get(Traffic::Deliveries))
+        let offered = self.sum(|shard| shard.traffic.get(Traffic::Deliveries))
             + [DropReason::Cleanup, DropReason::QueueFull, DropReason::SlowConsumerNewest]
                 .map(drops)
                 .iter()
@@ -238,15 +228,15 @@ impl StatisticsCollector {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn remember_second(&self) {
+    pub fn record_second(&self) {
         let now = self.created.elapsed();
         let is_due = self.lock_recent().is_due(now);
         if is_due {
             let totals = self.outgoing();
-            self.lock_recent().note(now, totals);
+            self.lock_recent().record(now, totals);
         }
         let statistics = self.read();
-        let deliveries = self.tally(|tally| tally.traffic.get(Traffic::Deliveries));
+        let deliveries = self.sum(|shard| shard.traffic.get(Traffic::Deliveries));
         let totals = Totals { messages: statistics.total_messages, deliveries };
         let gauges = Gauges {
             connections: statistics.active_connections,
@@ -259,7 +249,7 @@ impl StatisticsCollector {
     }
 
     /// What the memory manager measured: bytes of the process, and the pressure from 0 to 1.
-    pub fn note_memory(&self, resident_bytes: u64, pressure: f64) {
+    pub fn set_memory(&self, resident_bytes: u64, pressure: f64) {
         self.resident_bytes.store(resident_bytes, Relaxed);
         self.memory_pressure.store(pressure.to_bits(), Relaxed);
     }
@@ -273,9 +263,9 @@ impl StatisticsCollector {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A count by reason, over all shards.
-    pub fn tally(&self, count: impl Fn(&Tally) -> u64) -> u64 {
-        self.shards.iter().map(|shard| count(&shard.tally)).sum()
+    /// A count summed over all shards.
+    pub fn sum(&self, count: impl Fn(&ShardCounters) -> u64) -> u64 {
+        self.shards.iter().map(|shard| count(shard)).sum()
     }
 
     /// The newest latency samples of all shards, as many as are kept, unordered.
@@ -296,7 +286,11 @@ impl ShardCounters {
     fn new(max_latency_samples: usize) -> Self {
         Self {
             messages: AtomicU64::new(0),
-            tally: Tally::default(),
+            closes: CounterFamily::default(),
+            drops: CounterFamily::default(),
+            hooks: CounterFamily::default(),
+            rejections: CounterFamily::default(),
+            traffic: CounterFamily::default(),
             last_activity: AtomicU64::new(0),
             pending_bytes: AtomicUsize::new(0),
             latencies: Mutex::new(CircularBuffer::new(max_latency_samples)),
@@ -332,7 +326,7 @@ impl ShardCounters {
 
     /// Payloads that were not delivered.
     pub fn dropped(&self, reason: DropReason, count: u32) {
-        self.tally.drops.add(reason, u64::from(count));
+        self.drops.add(reason, u64::from(count));
     }
 }
 
@@ -379,7 +373,7 @@ mod tests {
         let collector = StatisticsCollector::new(1, 10, UnixMillis(0));
         collector.begin_history(0);
         let shard = collector.shard(0);
-        shard.tally.traffic.add(Traffic::Deliveries, 200);
+        shard.traffic.add(Traffic::Deliveries, 200);
         shard.dropped(DropReason::Disconnected, 150);
         assert_eq!((collector.read().dropped_messages, collector.recent().lost), (150, 0));
         assert_eq!(collector.read().message_success_rate, 1.0);

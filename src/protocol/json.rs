@@ -4,11 +4,13 @@
 use serde::Serialize;
 use serde_json::ser::Serializer;
 
+mod characters;
 mod raw;
 mod text;
 
+pub use characters::Characters;
 pub use raw::{Kind, Member, RawJson, SharedJson};
-pub use text::{Characters, MAX_TEXT};
+pub use text::MAX_TEXT;
 
 /// Milliseconds of one day.
 const DAY_MS: f64 = 86_400_000.0;

@@ -7,13 +7,11 @@
 
 use std::borrow::Cow;
 
+pub use crate::protocol::bills::{GivenBill, bill_id, bill_number};
 use crate::protocol::json::{Characters, Kind, RawJson};
+pub use crate::protocol::outcome::{Outcome, RequestError, Verdicts};
 use crate::protocol::outgoing;
 use crate::types::{BillId, Priority};
-
-mod outcome;
-
-pub use outcome::{GivenBill, Outcome, RequestError, Verdicts};
 
 /// A client's clock may be this far behind ours for its `timestamp` to count as a latency.
 const MAX_LATENCY_MS: f64 = 60_000.0;
@@ -182,24 +180,6 @@ impl<'m> Command<'m> {
             "pong" => Ok(Self::Nothing),
             _ => Err(RequestError::unknown_type(kind, is_authenticated)),
         }
-    }
-}
-
-/// A positive integer, or a string of the decimal digits of one.
-pub fn bill_id(given: RawJson<'_>) -> Option<BillId> {
-    match given.string() {
-        Some(written) if written.contains('\\') => BillId::from_digits(&Characters::of(written).collect::<String>()),
-        Some(written) => BillId::from_digits(written),
-        None => bill_number(given),
-    }
-}
-
-/// A positive integer that is a number, as batches demand.
-pub fn bill_number(given: RawJson<'_>) -> Option<BillId> {
-    match given.as_str().parse() {
-        // Most are written so. A number that a double cannot hold exactly is none here either.
-        Ok(number) => BillId::new(number),
-        Err(_) => given.number().and_then(BillId::from_f64),
     }
 }
 

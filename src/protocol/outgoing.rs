@@ -2,8 +2,8 @@
 //!
 //! Times are milliseconds since 1970. Values of a peer are written as its own bytes.
 
+use crate::protocol::bills::GivenBill;
 use crate::protocol::json::{RawJson, iso_timestamp, write_string};
-use crate::protocol::message_handler::GivenBill;
 use crate::types::{BillId, ConnectionId};
 
 /// Around the messages of a batch.

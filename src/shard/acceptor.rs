@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use crate::application::panic_guard::catch_task;
-use crate::monitoring::tally::Refusal;
+use crate::monitoring::counters::RejectionReason;
 use crate::shard::event_loop::Shard;
 use crate::shard::handshake::{Applicant, Underway};
 use crate::shard::pending::Visitor;
 use crate::shard::pending_places::{Loss, PendingPlace};
 use crate::transport::handshake::RequestHead;
-use crate::transport::head_reader::{HeadFault, HeadReader};
-use crate::transport::listener::{Acceptor, Door, Newcomer};
-use crate::transport::plain_request::{self, Readiness};
+use crate::transport::head_reader::{HeadError, HeadReader};
+use crate::transport::listener::{Accepted, Acceptor, ListenerSocket};
+use crate::transport::plain_request::{self, Availability};
 
 /// How long to wait when every place is taken by a connection that may not be asked for it yet.
 const PLACE_PAUSE: Duration = Duration::from_millis(5);
@@ -27,7 +27,7 @@ const PLACE_PAUSE: Duration = Duration::from_millis(5);
 /// What a newcomer turned out to be.
 enum Greeting {
     Request(RequestHead, Vec<u8>),
-    Fault(HeadFault),
+    Fault(HeadError),
     /// Its place is another's.
     Displaced,
     Gone,
@@ -36,7 +36,7 @@ enum Greeting {
 /// A door of the own port, and where those who come through it are received.
 #[derive(Clone)]
 pub struct Entrance {
-    pub door: Door,
+    pub door: ListenerSocket,
     pub reception: Reception,
 }
 
@@ -45,7 +45,7 @@ pub enum Reception {
     /// By the shard that accepts: there is a door for each.
     Here,
     /// By whichever shard's turn it is.
-    Dealt(Arc<dyn Fn(Newcomer) + Send + Sync>),
+    Dealt(Arc<dyn Fn(Accepted) + Send + Sync>),
 }
 
 /// What a shard does with what is accepted at its door.
@@ -55,18 +55,18 @@ struct ShardAcceptor {
 }
 
 impl Acceptor for ShardAcceptor {
-    async fn place(&self) {
+    async fn capacity(&self) {
         self.shard.pending_place().await;
     }
 
-    fn accepted(&self, newcomer: Newcomer) {
+    fn accepted(&self, newcomer: Accepted) {
         match &self.reception {
             Reception::Here => self.shard.welcome(newcomer),
             Reception::Dealt(deal) => deal(newcomer),
         }
     }
 
-    fn frees_a_descriptor(&self) -> bool {
+    fn free_descriptor(&self) -> bool {
         self.shard.pending.ask_for_place(Instant::now())
     }
 }
@@ -77,7 +77,7 @@ impl Shard {
         let Some(Entrance { door, reception }) = self.entrance.borrow().clone() else { return };
         let shard = self.clone();
         let attending = async move {
-            door.accept_each(&ShardAcceptor { shard: shard.clone(), reception }).await;
+            door.accept_loop(&ShardAcceptor { shard: shard.clone(), reception }).await;
             shard.entrance.take();
         };
         let keeper = tokio::task::spawn_local(catch_task("a door", attending));
@@ -92,9 +92,9 @@ impl Shard {
     }
 
     /// Receives a connection that was accepted. Where another shard did that, there may be no place for it.
-    pub(crate) fn welcome(self: &Rc<Self>, newcomer: Newcomer) {
+    pub(crate) fn welcome(self: &Rc<Self>, newcomer: Accepted) {
         if self.pending.is_full() && !self.pending.ask_for_place(Instant::now()) {
-            self.counters.tally.rejections.add(Refusal::Displaced, 1);
+            self.counters.rejections.add(RejectionReason::Displaced, 1);
             return;
         }
         let place = PendingPlace::new(self, newcomer.peer);
@@ -102,9 +102,9 @@ impl Shard {
     }
 
     /// Reads one newcomer's request and answers it.
-    async fn receive(self: Rc<Self>, newcomer: Newcomer, place: PendingPlace) {
+    async fn receive(self: Rc<Self>, newcomer: Accepted, place: PendingPlace) {
         let _underway = Underway::new(&self);
-        let Newcomer { source, peer } = newcomer;
+        let Accepted { source, peer } = newcomer;
         let visitor = match Visitor::new(source, &self) {
             Ok(visitor) => visitor,
             Err(failure) => {
@@ -119,7 +119,7 @@ impl Shard {
             biased;
             greeting = self.listen_to(&visitor) => greeting,
             loss = place.lost(|| visitor.has_unread()) => match loss {
-                Loss::TooSlow => Greeting::Fault(HeadFault::TooSlow),
+                Loss::TooSlow => Greeting::Fault(HeadError::TooSlow),
                 Loss::Displaced => Greeting::Displaced,
             },
             // Nothing has been asked yet, so nothing is owed.
@@ -129,13 +129,13 @@ impl Shard {
         match greeting {
             Greeting::Gone => {}
             Greeting::Displaced => {
-                self.counters.tally.rejections.add(Refusal::Displaced, 1);
+                self.counters.rejections.add(RejectionReason::Displaced, 1);
                 // Nothing of it shall linger in the system.
                 visitor.abort();
             }
             Greeting::Fault(fault) => {
                 debug!(reason = fault.reason(), "a request could not be read");
-                self.counters.tally.rejections.add(Refusal::from(fault), 1);
+                self.counters.rejections.add(RejectionReason::from(fault), 1);
                 self.respond(&visitor, fault.response()).await;
             }
             Greeting::Request(head, early) if head.asks_for_websocket() => {
@@ -160,13 +160,13 @@ impl Shard {
         }
     }
 
-    fn readiness(&self) -> Readiness {
+    fn readiness(&self) -> Availability {
         if self.is_draining() {
-            Readiness::Stopping
-        } else if self.shared.level.get().sheds() {
-            Readiness::Shedding
+            Availability::Stopping
+        } else if self.shared.level.get().rejects_new_connections() {
+            Availability::Overloaded
         } else {
-            Readiness::Serving
+            Availability::Serving
         }
     }
 

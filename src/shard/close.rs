@@ -15,14 +15,13 @@ use crate::application::interface::{Ending, Event, EventKind};
 use crate::application::panic_guard::catch;
 use crate::error::CloseReason;
 use crate::hub::subscription_manager::Transition;
-use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::{Close, DropReason};
+use crate::monitoring::counters::{CloseCause, DropReason};
 use crate::protocol::outgoing;
 use crate::shard::connection::{Connection, State};
 use crate::shard::event_loop::Shard;
 use crate::transport::assembler::PeerClose;
-use crate::transport::prepared::Prepared;
-use crate::types::{BillId, ConnectionId, ConnectionKey, Priority};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::types::{BillId, ConnectionId, ConnectionKey, Priority, UnixMillis};
 
 /// How long a peer may take to complete the closing handshake and the end of the stream.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,7 +78,7 @@ impl Shard {
         self.counters.dropped(why, discarded);
         let next = State::after_closing(reason);
         self.depart(connection, next, &Ending::ByUs(reason));
-        self.queue(connection, Prepared::close(reason.code(), reason.text()));
+        self.queue(connection, EncodedMessage::close(reason.code(), reason.text()));
         self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
         self.rouse(connection);
     }
@@ -103,8 +102,8 @@ impl Shard {
         let discarded = connection.outbox.borrow_mut().take_batch().len();
         self.counters.dropped(DropReason::Disconnected, u32::try_from(discarded).unwrap_or(u32::MAX));
         let (frame, code, reason) = match close {
-            Some(PeerClose { code, reason }) => (Prepared::close(code, reason), code, reason.to_owned()),
-            None => (Prepared::close_empty(), NO_STATUS_RECEIVED, String::new()),
+            Some(PeerClose { code, reason }) => (EncodedMessage::close(code, reason), code, reason.to_owned()),
+            None => (EncodedMessage::close_empty(), NO_STATUS_RECEIVED, String::new()),
         };
         self.depart(connection, State::FINISHING, &Ending::ByPeer { code, reason });
         self.queue(connection, frame);
@@ -135,7 +134,7 @@ impl Shard {
         self.counters.dropped(DropReason::Disconnected, discarded);
         connection.outbox.take();
         connection.account(&self.counters);
-        connection.transport.unwatch(&self.registry);
+        connection.transport.deregister(&self.registry);
         self.backlog.borrow_mut().forget(connection.key);
         if self.connections.borrow_mut().try_remove(connection.key.0 as usize).is_some() {
             self.shared.connection_places.give_back(1);
@@ -145,7 +144,7 @@ impl Shard {
     /// Everything published has been queued: the batches, the announcement and the close frame follow.
     pub(crate) fn say_goodbye(&self) {
         let base = &self.shared.options.base;
-        let announcement = Prepared::text(outgoing::server_shutdown(
+        let announcement = EncodedMessage::text(outgoing::server_shutdown(
             UnixMillis::now().as_f64(),
             base.reconnect_delay.as_millis() as f64,
         ));
@@ -185,7 +184,7 @@ impl Shard {
     fn depart(&self, connection: &Rc<Connection>, next: State, ending: &Ending) {
         let before = std::mem::replace(&mut *connection.state.borrow_mut(), next);
         if matches!(before, State::Open(_) | State::Anonymous { .. }) {
-            self.counters.tally.closes.add(Close::from(ending), 1);
+            self.counters.closes.add(CloseCause::from(ending), 1);
         }
         let State::Open(member) = before else { return };
         let changes: Vec<(BillId, Transition)> = {

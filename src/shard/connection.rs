@@ -12,15 +12,16 @@ use crate::error::CloseReason;
 use crate::hub::anonymous_limit::AnonymousPlace;
 use crate::hub::subscription_manager::Topics;
 use crate::memory::progressive_degradation::DegradationLevel;
+use crate::monitoring::counters::Traffic;
 use crate::monitoring::statistics_collector::ShardCounters;
-use crate::monitoring::tally::Traffic;
 use crate::shard::heartbeat::Liveness;
 use crate::shard::outbox::{Flushed, Outbox};
 use crate::shard::token_bucket::{Rate, TokenBucket, Verdict};
 use crate::transport::Transport;
 use crate::transport::assembler::Assembler;
 use crate::transport::deflate::Deflaters;
-use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::encoding::Encoding;
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, UserId};
 
 /// A connection that owes its peer more than this in replies is not read from until they are taken.
@@ -185,7 +186,7 @@ impl Connection {
     /// whether the connection has to be given a turn, as after [`flush`](Self::flush).
     pub fn write_through(
         &self,
-        message: &Arc<Prepared>,
+        message: &Arc<EncodedMessage>,
         encoding: Encoding,
         deflaters: &mut Deflaters,
         counters: &ShardCounters,
@@ -209,7 +210,7 @@ impl Connection {
     pub(crate) fn write(&self, parts: &[IoSlice<'_>], counters: &ShardCounters) -> io::Result<usize> {
         let count = self.transport.try_write(parts)?;
         self.has_taken.set(true);
-        counters.tally.traffic.add(Traffic::BytesOut, count as u64);
+        counters.traffic.add(Traffic::BytesOut, count as u64);
         Ok(count)
     }
 
@@ -281,7 +282,7 @@ impl Connection {
     /// Whether nothing more of the peer is to be read or understood for now. One that is being closed is never paused: it
     /// causes no work.
     pub(crate) fn is_paused(&self, level: DegradationLevel) -> bool {
-        let patience = MAX_UNREAD_REPLIES >> level.patience_shift();
+        let patience = MAX_UNREAD_REPLIES >> level.backpressure_shift();
         let holds_up = self.is_resting.get()
             || self.hooks_in_flight.get() >= MAX_HOOKS_IN_FLIGHT
             || (self.owed.get() as usize > patience && self.outbox.borrow().is_due());

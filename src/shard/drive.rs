@@ -15,7 +15,7 @@ use tracing::{debug, error};
 
 use crate::application::interface::Ending;
 use crate::application::panic_guard::{catch, record_panic};
-use crate::monitoring::tally::Traffic;
+use crate::monitoring::counters::Traffic;
 use crate::shard::connection::{Connection, State};
 use crate::shard::event_loop::Shard;
 use crate::shard::ingress::{Budget, Rest};
@@ -45,10 +45,10 @@ impl Shard {
 
     /// Gives everybody a turn who has news or was roused.
     pub(crate) fn give_turns(self: &Rc<Self>, reactor: &mut Reactor) {
-        reactor.take_news(|key, readiness| match Watched::from_key(key) {
+        reactor.take_events(|key, readiness| match Watched::from_key(key) {
             Watched::Connection(key) => {
                 if let Some(connection) = self.connection(key) {
-                    connection.transport.note(readiness);
+                    connection.transport.on_readiness(readiness);
                     self.give_turn(&connection);
                 }
             }
@@ -200,7 +200,7 @@ impl Shard {
         if count == 0 {
             return Ok(ControlFlow::Break(Poll::Ready(Ending::Lost)));
         }
-        self.counters.tally.traffic.add(Traffic::BytesIn, count as u64);
+        self.counters.traffic.add(Traffic::BytesIn, count as u64);
         if !connection.may_still_send(count, MAX_DISCARDED) {
             connection.abort();
             return Ok(ControlFlow::Break(Poll::Ready(Ending::Lost)));

@@ -29,9 +29,9 @@ use crate::config::RuntimeValues;
 use crate::error::CloseReason;
 use crate::hub::operation_queue_manager::OperationQueue;
 use crate::hub::subscription_manager::TopicIndex;
-use crate::memory::memory_manager::Depth;
+use crate::memory::memory_manager::ReclaimLevel;
+use crate::monitoring::counters::DropReason;
 use crate::monitoring::statistics_collector::ShardCounters;
-use crate::monitoring::tally::DropReason;
 use crate::shard::acceptor::Entrance;
 use crate::shard::close::Departures;
 use crate::shard::connection::Connection;
@@ -48,8 +48,8 @@ use crate::shard::timers::Timers;
 use crate::shard::wake_queue::WakeQueue;
 use crate::transport::assembler::Limits;
 use crate::transport::deflate::{Deflaters, Inflater};
-use crate::transport::listener::Newcomer;
-use crate::transport::prepared::Prepared;
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::listener::Accepted;
 use crate::transport::socket::reactor::{Reactor, Registry};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId};
 
@@ -70,7 +70,7 @@ pub enum Command {
     /// Accept at this door.
     Attend(Entrance),
     /// The service's own word to everybody.
-    Announce(Arc<Prepared>),
+    Announce(Arc<EncodedMessage>),
     /// Empty caches and buffers; connections stay.
     ClearBuffers,
     /// Close the connection, if it is still there.
@@ -80,9 +80,9 @@ pub enum Command {
     /// The runtime configuration has changed.
     Reconfigure(RuntimeValues),
     /// A connection of the own port, accepted by another shard.
-    Receive(Newcomer),
+    Receive(Accepted),
     /// Give back what is not needed, and say how much it was.
-    Tidy { depth: Depth, report: std::sync::mpsc::Sender<Relief> },
+    Tidy { depth: ReclaimLevel, report: std::sync::mpsc::Sender<Relief> },
 }
 
 /// What others hold of a shard. Dropping it without a [`Command::Drain`] ends the shard at once.
@@ -213,7 +213,7 @@ impl ShardHandle {
             queued_operations: self.operations.len(),
             queued_bytes: self.operations.bytes(),
             pending_bytes: snapshot.pending_bytes,
-            silence: self.post.silence(now),
+            stalled_for: self.post.stalled_for(now),
         };
         (shard, snapshot)
     }

@@ -11,12 +11,13 @@ use std::time::Instant;
 use crate::application::interface::{Event, EventKind, SlowConsumerPolicy};
 use crate::error::CloseReason;
 use crate::hub::operation_queue_manager::{Operation, Target};
-use crate::monitoring::tally::{DropReason, Traffic};
+use crate::monitoring::counters::{DropReason, Traffic};
 use crate::shard::connection::Connection;
 use crate::shard::event_loop::Shard;
 use crate::shard::outbox::Room;
 use crate::shard::service_options::Batching;
-use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::encoding::Encoding;
 use crate::types::{ConnectionKey, Priority};
 
 impl Shard {
@@ -56,14 +57,19 @@ impl Shard {
     }
 
     /// Says something in the service's own name, at once.
-    pub(crate) fn send_to_all(&self, message: &Arc<Prepared>) {
+    pub(crate) fn send_to_all(&self, message: &Arc<EncodedMessage>) {
         let (target, priority) = (Target::Everybody, Priority::Immediate);
         self.carry_out(&Operation { target, message: message.clone(), priority, published: Instant::now() });
     }
 
     /// Queues a message at an open connection: in its batch, or as a frame that the turn's end writes. `false` if
     /// the connection is at its bound and has to go.
-    pub(crate) fn deliver(&self, connection: &Rc<Connection>, message: &Arc<Prepared>, priority: Priority) -> bool {
+    pub(crate) fn deliver(
+        &self,
+        connection: &Rc<Connection>,
+        message: &Arc<EncodedMessage>,
+        priority: Priority,
+    ) -> bool {
         if !connection.is_listening() {
             return true;
         }
@@ -88,7 +94,7 @@ impl Shard {
                 self.tell_first_drop(connection, dropped);
             }
         }
-        self.counters.tally.traffic.add(Traffic::Deliveries, 1);
+        self.counters.traffic.add(Traffic::Deliveries, 1);
         if !is_batched {
             self.send(connection, message, encoding);
             return true;
@@ -128,18 +134,18 @@ impl Shard {
     }
 
     /// Makes a message due, past the bound: for control frames and for what was counted already.
-    pub(crate) fn queue(&self, connection: &Rc<Connection>, message: Arc<Prepared>) {
+    pub(crate) fn queue(&self, connection: &Rc<Connection>, message: Arc<EncodedMessage>) {
         let encoding = self.encoding_for(connection, &message);
         self.queue_encoded(connection, message, encoding);
     }
 
     /// Queues a message, or writes it at once if it is the only one of the turn: what would be walked to again at the
     /// turn's end is still at hand now.
-    fn send(&self, connection: &Rc<Connection>, message: &Arc<Prepared>, encoding: Encoding) {
+    fn send(&self, connection: &Rc<Connection>, message: &Arc<EncodedMessage>, encoding: Encoding) {
         if self.is_lone.get() {
             let mut deflaters = self.deflaters.borrow_mut();
             if let Some(wants_turn) = connection.write_through(message, encoding, &mut deflaters, &self.counters) {
-                self.counters.tally.traffic.add(Traffic::FramesOut, 1);
+                self.counters.traffic.add(Traffic::FramesOut, 1);
                 if wants_turn {
                     self.rouse(connection);
                     connection.account(&self.counters);
@@ -150,9 +156,9 @@ impl Shard {
         self.queue_encoded(connection, message.clone(), encoding);
     }
 
-    fn queue_encoded(&self, connection: &Rc<Connection>, message: Arc<Prepared>, encoding: Encoding) {
+    fn queue_encoded(&self, connection: &Rc<Connection>, message: Arc<EncodedMessage>, encoding: Encoding) {
         connection.outbox.borrow_mut().queue(message, encoding, &mut self.deflaters.borrow_mut());
-        self.counters.tally.traffic.add(Traffic::FramesOut, 1);
+        self.counters.traffic.add(Traffic::FramesOut, 1);
         self.stage(connection);
     }
 
@@ -231,7 +237,7 @@ impl Shard {
         connection.outbox.borrow_mut().make_room(size, limit)
     }
 
-    fn encoding_for(&self, connection: &Connection, message: &Prepared) -> Encoding {
+    fn encoding_for(&self, connection: &Connection, message: &EncodedMessage) -> Encoding {
         let is_worth_it = message.is_data() && message.payload().len() >= self.runtime.get().compression_threshold;
         if is_worth_it { connection.encoding } else { Encoding::Plain }
     }

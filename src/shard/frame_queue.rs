@@ -5,13 +5,15 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::encoded_message::EncodedMessage;
+
+use crate::transport::encoding::Encoding;
 
 /// A message in the encoding it will have on the wire. Fixed when it is queued: a threshold that changes
 /// later must not change a frame that is half written.
 #[derive(Debug)]
 pub struct Frame {
-    pub message: Arc<Prepared>,
+    pub message: Arc<EncodedMessage>,
     pub encoding: Encoding,
 }
 
@@ -101,7 +103,7 @@ mod tests {
     use super::*;
 
     fn frame(length: usize) -> Frame {
-        Frame { message: Prepared::text(vec![b'x'; length]), encoding: Encoding::Plain }
+        Frame { message: EncodedMessage::text(vec![b'x'; length]), encoding: Encoding::Plain }
     }
 
     fn lengths<'a>(frames: impl Iterator<Item = &'a Frame>) -> Vec<usize> {

@@ -19,9 +19,8 @@ use crate::hub::anonymous_limit::AnonymousPlace;
 use crate::hub::connection_limit::ConnectionPlace;
 use crate::hub::connection_manager::{self, ConnectionRef, Opened, Reservation};
 use crate::hub::subscription_manager::Topics;
+use crate::monitoring::counters::{RejectionReason, Traffic};
 use crate::monitoring::log_throttle::Line;
-use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::{Refusal, Traffic};
 use crate::protocol::json::SharedJson;
 use crate::protocol::message_handler::{Outcome, RequestError, encode};
 use crate::protocol::outgoing;
@@ -30,11 +29,12 @@ use crate::shard::event_loop::Shard;
 use crate::shard::pending::{Visitor, connection_key};
 use crate::shard::session::HookUnderWay;
 use crate::transport::deflate::Negotiated;
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::encoding::Encoding;
 use crate::transport::forwarded::{self, Peer};
 use crate::transport::handshake::{self, Rejection, RequestHead, Unavailability, Upgrade};
-use crate::transport::prepared::{Encoding, Prepared};
 use crate::transport::{Source, Transport};
-use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, HookKind};
+use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, HookKind, UnixMillis};
 
 /// How long a peer may take to read why it is sent away.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -136,7 +136,7 @@ impl Applicant {
     /// To be given turns when there is news.
     fn let_in(self, shard: &Shard, key: ConnectionKey) -> io::Result<Transport> {
         match self {
-            Self::Source(source) => Transport::watched(source, &shard.registry, key.0),
+            Self::Source(source) => Transport::register(source, &shard.registry, key.0),
             Self::Visitor(visitor) => visitor.let_in(key),
         }
     }
@@ -174,7 +174,7 @@ impl Shard {
                 if self.shared.refusal_log.admits(Line::Refused, Instant::now()) {
                     debug!(reason = rejection.reason(), "a handshake was refused");
                 }
-                self.counters.tally.rejections.add(Refusal::from(&rejection), 1);
+                self.counters.rejections.add(RejectionReason::from(&rejection), 1);
                 let response = self.shared.options.refusals.answer(&rejection, upgrade.as_ref());
                 match applicant.visiting(self) {
                     Ok(visitor) => self.respond(&visitor, response).await,
@@ -307,7 +307,7 @@ impl Shard {
         if self.is_draining() {
             return Err(Rejection::STOPPING);
         }
-        if self.shared.level.get().sheds() {
+        if self.shared.level.get().rejects_new_connections() {
             return Err(Rejection::Unavailable {
                 why: Unavailability::MemoryPressure,
                 retry_after: Some(RETRY_AFTER_SECONDS),
@@ -444,7 +444,7 @@ impl Shard {
         place.insert(connection.clone());
         connection_place.keep();
         drop(connections);
-        self.queue(&connection, Prepared::raw(upgrade.response()));
+        self.queue(&connection, EncodedMessage::raw(upgrade.response()));
         self.timers.beat_in(self.shared.options.base.heartbeat_interval, key, number);
         match (reservation, self.shared.options.auth_timeout) {
             (Some(reservation), _) => self.join(&connection, reservation),
@@ -478,8 +478,8 @@ impl Shard {
         // A frame of its own, since few clients unpack batches; past the bound, since nothing may come before it. What
         // waits is the ack of the message that let the connection in.
         self.flush_batch(connection);
-        self.queue(connection, Prepared::text(greeting));
-        self.counters.tally.traffic.add(Traffic::Deliveries, 1);
+        self.queue(connection, EncodedMessage::text(greeting));
+        self.counters.traffic.add(Traffic::Deliveries, 1);
         if self.shared.host.listens(EventKind::Connection) {
             self.shared.host.emit(Event::Connection { id, remote_address: remote_address.into() });
         }

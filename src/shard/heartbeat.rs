@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::application::interface::Ending;
 use crate::shard::connection::Connection;
 use crate::shard::event_loop::Shard;
-use crate::transport::prepared::Prepared;
+use crate::transport::encoded_message::EncodedMessage;
 use crate::transport::socket::Readiness;
 
 /// Heartbeats dealt with before others get their turn: after the process was stopped all are due at once.
@@ -132,7 +132,7 @@ impl Shard {
         connection.liveness.set(liveness);
         match beat {
             Beat::Ping => {
-                self.queue(connection, Prepared::ping());
+                self.queue(connection, EncodedMessage::ping());
                 Some(patience.interval)
             }
             Beat::Wait(time) => Some(time),
@@ -146,7 +146,7 @@ impl Shard {
 
     /// Reads also what the reactor has not told of yet.
     pub(crate) fn read_what_has_come(self: &Rc<Self>, connection: &Rc<Connection>) {
-        connection.transport.note(Readiness { readable: true, ..Readiness::default() });
+        connection.transport.on_readiness(Readiness { readable: true, ..Readiness::default() });
         self.give_turn(connection);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use crate::transport::assembler::{Admission, Announced};
+use crate::transport::assembler::{Intake, MessageInfo};
 use crate::transport::frame::Kind;
 use crate::types::ConnectionKey;
 
@@ -50,7 +50,7 @@ impl Budget {
     }
 
     /// Whether the message may be dealt with in this turn.
-    pub fn admits(&self, announced: Announced) -> Admission {
+    pub fn admits(&self, announced: MessageInfo) -> Intake {
         let fits = match announced.kind {
             // Compressed, it could become anything; what lies whole in the input can be tried.
             Kind::Text | Kind::Binary | Kind::Continuation if announced.is_compressed && announced.is_reassembled => {
@@ -59,9 +59,9 @@ impl Budget {
             _ => announced.wire_bytes <= self.bytes,
         };
         if self.messages == 0 || self.bytes == 0 || !(fits || self.may_overdraw) {
-            return Admission::Wait;
+            return Intake::Wait;
         }
-        Admission::Take { max_inflated: if self.may_overdraw { usize::MAX } else { self.bytes } }
+        Intake::Take { max_inflated: if self.may_overdraw { usize::MAX } else { self.bytes } }
     }
 
     /// Charges a message for its payload, as it was inflated.
@@ -159,30 +159,30 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn announced(wire_bytes: usize) -> Announced {
-        Announced { kind: Kind::Text, wire_bytes, is_compressed: false, is_reassembled: false }
+    fn announced(wire_bytes: usize) -> MessageInfo {
+        MessageInfo { kind: Kind::Text, wire_bytes, is_compressed: false, is_reassembled: false }
     }
 
-    fn is_taken(admission: Admission) -> bool {
-        matches!(admission, Admission::Take { .. })
+    fn is_taken(admission: Intake) -> bool {
+        matches!(admission, Intake::Take { .. })
     }
 
     #[test]
     fn a_first_turn_takes_no_message_that_is_larger_than_what_is_left() {
         let mut budget = Budget::first();
         assert!(is_taken(budget.admits(announced(8 * 1024))));
-        assert_eq!(budget.admits(announced(8 * 1024 + 1)), Admission::Wait);
+        assert_eq!(budget.admits(announced(8 * 1024 + 1)), Intake::Wait);
         budget.charge(8 * 1024 - 10);
-        assert_eq!(budget.admits(announced(11)), Admission::Wait);
-        assert_eq!(budget.admits(announced(10)), Admission::Take { max_inflated: 10 });
+        assert_eq!(budget.admits(announced(11)), Intake::Wait);
+        assert_eq!(budget.admits(announced(10)), Intake::Take { max_inflated: 10 });
     }
 
     #[test]
     fn a_further_turn_takes_one_message_of_any_size() {
         let mut budget = Budget::further();
-        assert_eq!(budget.admits(announced(1 << 30)), Admission::Take { max_inflated: usize::MAX });
+        assert_eq!(budget.admits(announced(1 << 30)), Intake::Take { max_inflated: usize::MAX });
         budget.charge(1 << 30);
-        assert_eq!(budget.admits(announced(0)), Admission::Wait);
+        assert_eq!(budget.admits(announced(0)), Intake::Wait);
     }
 
     #[test]
@@ -192,14 +192,14 @@ mod tests {
                 assert!(is_taken(budget.admits(announced(0))));
                 budget.charge(0);
             }
-            assert_eq!(budget.admits(announced(0)), Admission::Wait);
+            assert_eq!(budget.admits(announced(0)), Intake::Wait);
         }
     }
 
     #[test]
     fn fragments_that_could_inflate_to_anything_wait_for_the_backlog() {
-        let compressed = Announced { is_compressed: true, is_reassembled: true, ..announced(10) };
-        assert_eq!(Budget::first().admits(compressed), Admission::Wait);
+        let compressed = MessageInfo { is_compressed: true, is_reassembled: true, ..announced(10) };
+        assert_eq!(Budget::first().admits(compressed), Intake::Wait);
         assert!(is_taken(Budget::further().admits(compressed)));
     }
 
@@ -207,7 +207,7 @@ mod tests {
     fn without_a_budget_nothing_is_read_or_taken() {
         let mut budget = Budget::nothing();
         assert_eq!(budget.take_read(), None);
-        assert_eq!(budget.admits(announced(0)), Admission::Wait);
+        assert_eq!(budget.admits(announced(0)), Intake::Wait);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Under which label an event is counted: the core's words for ends and refusals in those of the counters.
 
 use crate::application::interface::Ending;
-use crate::monitoring::tally::{Close, Refusal};
+use crate::monitoring::counters::{CloseCause, RejectionReason};
 use crate::transport::handshake::{Rejection, Unavailability};
-use crate::transport::head_reader::HeadFault;
+use crate::transport::head_reader::HeadError;
 
-impl From<&Ending> for Close {
+impl From<&Ending> for CloseCause {
     fn from(ending: &Ending) -> Self {
         match ending {
             Ending::ByPeer { code, .. } => Self::by_peer(*code),
@@ -17,7 +17,7 @@ impl From<&Ending> for Close {
     }
 }
 
-impl From<&Rejection> for Refusal {
+impl From<&Rejection> for RejectionReason {
     fn from(rejection: &Rejection) -> Self {
         match rejection {
             Rejection::ConnectionLimit => Self::ConnectionLimit,
@@ -40,12 +40,12 @@ impl From<&Rejection> for Refusal {
     }
 }
 
-impl From<HeadFault> for Refusal {
-    fn from(fault: HeadFault) -> Self {
+impl From<HeadError> for RejectionReason {
+    fn from(fault: HeadError) -> Self {
         match fault {
-            HeadFault::Malformed => Self::MalformedHead,
-            HeadFault::TooLarge => Self::HeadTooLarge,
-            HeadFault::TooSlow => Self::HeadTooSlow,
+            HeadError::Malformed => Self::MalformedHead,
+            HeadError::TooLarge => Self::HeadTooLarge,
+            HeadError::TooSlow => Self::HeadTooSlow,
         }
     }
 }
@@ -60,10 +60,10 @@ mod tests {
         let full = Rejection::Unavailable { why: Unavailability::TooManyConnections, retry_after: None };
         let (limit, stopping) = (Rejection::ConnectionLimit, Rejection::STOPPING);
         for rejection in [Rejection::WrongPath, Rejection::Unauthorized, stopping, overloaded, full, limit] {
-            assert_eq!(Refusal::from(&rejection).label(), rejection.reason());
+            assert_eq!(RejectionReason::from(&rejection).label(), rejection.reason());
         }
-        for fault in [HeadFault::Malformed, HeadFault::TooLarge, HeadFault::TooSlow] {
-            assert_eq!(Refusal::from(fault).label(), fault.reason());
+        for fault in [HeadError::Malformed, HeadError::TooLarge, HeadError::TooSlow] {
+            assert_eq!(RejectionReason::from(fault).label(), fault.reason());
         }
     }
 }

@@ -10,7 +10,8 @@ use smallvec::SmallVec;
 use crate::application::interface::SlowConsumerPolicy;
 use crate::shard::frame_queue::{Frame, FrameQueue};
 use crate::transport::deflate::Deflaters;
-use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::encoding::Encoding;
 
 /// How many frames one system call takes at most; the limit of every system is 1024 or more.
 const FRAMES_PER_WRITE: usize = 64;
@@ -21,7 +22,7 @@ const USUAL_BATCH: usize = 16;
 /// Messages pass from `waiting` to `frames` when their batch is due, and leave `frames` as the socket takes them.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    waiting: Vec<Arc<Prepared>>,
+    waiting: Vec<Arc<EncodedMessage>>,
     frames: FrameQueue,
     /// How much of the first frame the socket has taken.
     written: usize,
@@ -92,7 +93,7 @@ impl Outbox {
     }
 
     /// Adds a message to the batch and returns how many it holds now. `expected`: how many it may hold.
-    pub fn wait(&mut self, message: Arc<Prepared>, expected: usize) -> usize {
+    pub fn wait(&mut self, message: Arc<EncodedMessage>, expected: usize) -> usize {
         self.bytes += message.payload().len();
         if self.waiting.capacity() == 0 {
             self.waiting.reserve_exact(expected.min(USUAL_BATCH));
@@ -107,7 +108,7 @@ impl Outbox {
     }
 
     /// Ends the batch and hands it out, to be [`queue`](Self::queue)d in one frame or several.
-    pub fn take_batch(&mut self) -> Vec<Arc<Prepared>> {
+    pub fn take_batch(&mut self) -> Vec<Arc<EncodedMessage>> {
         self.batch = self.batch.wrapping_add(1);
         let batch = std::mem::take(&mut self.waiting);
         self.bytes -= batch.iter().map(|message| message.payload().len()).sum::<usize>();
@@ -119,13 +120,19 @@ impl Outbox {
     }
 
     /// Puts a message behind those that are due already.
-    pub fn queue(&mut self, message: Arc<Prepared>, encoding: Encoding, deflaters: &mut Deflaters) {
+    pub fn queue(&mut self, message: Arc<EncodedMessage>, encoding: Encoding, deflaters: &mut Deflaters) {
         self.bytes += message.frame(encoding, 0, deflaters).len();
         self.frames.push_back(Frame { message, encoding });
     }
 
     /// The same for a message whose first bytes the socket has taken already; nothing may be due before it.
-    pub fn queue_rest(&mut self, message: Arc<Prepared>, encoding: Encoding, taken: usize, deflaters: &mut Deflaters) {
+    pub fn queue_rest(
+        &mut self,
+        message: Arc<EncodedMessage>,
+        encoding: Encoding,
+        taken: usize,
+        deflaters: &mut Deflaters,
+    ) {
         self.queue(message, encoding, deflaters);
         self.advance(taken, deflaters);
     }
@@ -195,7 +202,7 @@ impl Outbox {
     }
 
     pub fn heap_bytes(&self) -> usize {
-        self.waiting.capacity() * size_of::<Arc<Prepared>>() + self.frames.heap_bytes()
+        self.waiting.capacity() * size_of::<Arc<EncodedMessage>>() + self.frames.heap_bytes()
     }
 
     fn advance(&mut self, taken: usize, deflaters: &mut Deflaters) {
@@ -253,12 +260,12 @@ impl Outbox {
 /// the other with the same list.
 #[derive(Debug, Default)]
 pub struct Envelopes {
-    last: Option<(Vec<Arc<Prepared>>, Arc<Prepared>)>,
+    last: Option<(Vec<Arc<EncodedMessage>>, Arc<EncodedMessage>)>,
 }
 
 impl Envelopes {
     /// One message as it is, several as `{"type":"batch","messages":[…]}`.
-    pub fn join(&mut self, mut batch: Vec<Arc<Prepared>>) -> Option<Arc<Prepared>> {
+    pub fn join(&mut self, mut batch: Vec<Arc<EncodedMessage>>) -> Option<Arc<EncodedMessage>> {
         if batch.len() < 2 {
             return batch.pop();
         }
@@ -268,7 +275,7 @@ impl Envelopes {
                 return Some(envelope.clone());
             }
         }
-        let envelope = Prepared::concat(
+        let envelope = EncodedMessage::concat(
             crate::protocol::outgoing::BATCH_PREFIX,
             batch.iter().map(|message| message.payload()),
             b',',
@@ -290,11 +297,11 @@ mod tests {
 
     const LIMIT: Backpressure = Backpressure { max_bytes: 100, policy: SlowConsumerPolicy::Close };
 
-    fn message(length: usize) -> Arc<Prepared> {
-        Prepared::text(vec![b'x'; length])
+    fn message(length: usize) -> Arc<EncodedMessage> {
+        EncodedMessage::text(vec![b'x'; length])
     }
 
-    fn queue(outbox: &mut Outbox, message: Arc<Prepared>) {
+    fn queue(outbox: &mut Outbox, message: Arc<EncodedMessage>) {
         outbox.queue(message, Encoding::Plain, &mut Deflaters::default());
     }
 
@@ -362,7 +369,7 @@ mod tests {
         let mut wire = Vec::new();
         queue(&mut outbox, message(28));
         assert_eq!(flush_into(&mut outbox, &mut wire, 10), Flushed::Blocked);
-        queue(&mut outbox, Prepared::ping());
+        queue(&mut outbox, EncodedMessage::ping());
         queue(&mut outbox, message(30));
         queue(&mut outbox, message(30));
         let before = outbox.bytes();
@@ -405,7 +412,7 @@ mod tests {
 
         // What is thrown away in vain, since only control frames are left, is told.
         let mut outbox = Outbox::default();
-        queue(&mut outbox, Prepared::ping());
+        queue(&mut outbox, EncodedMessage::ping());
         queue(&mut outbox, message(30));
         assert_eq!(outbox.make_room(99, limit), Room::Refused { dropped: 1 });
         assert_eq!(outbox.dropped(), 2);
@@ -427,7 +434,7 @@ mod tests {
 
     #[test]
     fn equal_batches_share_one_envelope() {
-        let (a, b) = (Prepared::text(b"1".to_vec()), Prepared::text(b"2".to_vec()));
+        let (a, b) = (EncodedMessage::text(b"1".to_vec()), EncodedMessage::text(b"2".to_vec()));
         let mut envelopes = Envelopes::default();
         let first = envelopes.join(vec![a.clone(), b.clone()]).expect("two messages");
         let second = envelopes.join(vec![a.clone(), b.clone()]).expect("two messages");

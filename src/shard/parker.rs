@@ -40,7 +40,7 @@ impl<'bell> Waiting<'bell> {
         }
         let mut has_waited = false;
         poll_fn(|cx| {
-            let has_news = reactor.poll_news(cx).is_ready();
+            let has_news = reactor.poll_events(cx).is_ready();
             let is_rung = self.rung.as_mut().poll(cx).is_ready();
             if is_rung {
                 self.rung.set(self.bell.notified());

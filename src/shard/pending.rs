@@ -81,14 +81,14 @@ impl Visitor {
         let mut visitor = Self { transport: None, place, shard: shard.clone() };
         // More than half of all keys would need as many descriptors.
         let key = VISITOR | place as WatchKey;
-        visitor.transport = Some(Transport::watched(source, &shard.registry, key)?);
+        visitor.transport = Some(Transport::register(source, &shard.registry, key)?);
         Ok(visitor)
     }
 
     /// What comes from now on is news of a connection.
     pub fn let_in(mut self, key: ConnectionKey) -> io::Result<Transport> {
         let transport = self.transport.take().ok_or(io::ErrorKind::NotConnected)?;
-        transport.watch(&self.shard.registry, key.0)
+        transport.reregister(&self.shard.registry, key.0)
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -108,7 +108,7 @@ impl Visitor {
         if let Some(expectation) = self.shard.visitors.0.borrow_mut().get_mut(self.place)
             && let Some(transport) = &self.transport
         {
-            transport.note(std::mem::take(&mut expectation.news));
+            transport.on_readiness(std::mem::take(&mut expectation.news));
         }
         self.transport.as_ref().is_none_or(Transport::has_ended)
     }
@@ -138,7 +138,7 @@ impl Visitor {
     /// The transport, told of everything the reactor knows of it.
     fn informed(&self, cx: &Context<'_>) -> io::Result<&Transport> {
         let transport = self.transport()?;
-        transport.note(self.shard.visitors.take(self.place, cx));
+        transport.on_readiness(self.shard.visitors.take(self.place, cx));
         Ok(transport)
     }
 }
@@ -146,7 +146,7 @@ impl Visitor {
 impl Drop for Visitor {
     fn drop(&mut self) {
         if let Some(transport) = &self.transport {
-            transport.unwatch(&self.shard.registry);
+            transport.deregister(&self.shard.registry);
         }
         self.shard.visitors.0.borrow_mut().try_remove(self.place);
     }

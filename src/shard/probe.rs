@@ -60,7 +60,7 @@ pub struct ShardInspection {
     pub queued_bytes: usize,
     pub pending_bytes: usize,
     /// Since its last turn.
-    pub silence: Duration,
+    pub stalled_for: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -83,7 +83,7 @@ impl Post {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).topic_bytes
     }
 
-    pub fn silence(&self, now: Instant) -> Duration {
+    pub fn stalled_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.began + Duration::from_millis(self.alive.load(Relaxed)))
     }
 
@@ -126,7 +126,7 @@ impl ShardInspection {
             queued_operations: self.queued_operations,
             queued_bytes: self.queued_bytes,
             pending_bytes: self.pending_bytes,
-            silence: self.silence,
+            stalled_for: self.stalled_for,
         }
     }
 }
@@ -142,7 +142,7 @@ impl Shard {
         self.next_tick.set(now + TICK);
         self.post.sign_of_life(now);
         if self.id.0 == 0 {
-            self.shared.statistics.remember_second();
+            self.shared.statistics.record_second();
             for (line, count) in self.shared.refusal_log.take_held_back() {
                 tracing::warn!(count, of = line.label(), "log lines were held back");
             }
@@ -211,7 +211,7 @@ mod tests {
             queued_operations: 0,
             queued_bytes: 0,
             pending_bytes: 0,
-            silence: Duration::ZERO,
+            stalled_for: Duration::ZERO,
         }
     }
 
@@ -239,8 +239,8 @@ mod tests {
         let start = Instant::now();
         let post = Post::new(start);
         let second = Duration::from_secs(1);
-        assert_eq!(post.silence(start + second), second);
+        assert_eq!(post.stalled_for(start + second), second);
         post.sign_of_life(start + 2 * second);
-        assert_eq!(post.silence(start + 5 * second), 3 * second);
+        assert_eq!(post.stalled_for(start + 5 * second), 3 * second);
     }
 }

@@ -7,17 +7,16 @@ use std::rc::Rc;
 
 use crate::error::CloseReason;
 use crate::memory::progressive_degradation::DegradationLevel;
-use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::Traffic;
+use crate::monitoring::counters::Traffic;
 use crate::protocol::outgoing;
 use crate::shard::connection::Connection;
 use crate::shard::event_loop::Shard;
 use crate::shard::ingress::Budget;
 use crate::shard::token_bucket::{Rate, Verdict};
-use crate::transport::assembler::{Admission, Announced, Message, Receiver};
+use crate::transport::assembler::{Intake, Message, MessageInfo, MessageSink};
+use crate::transport::encoded_message::EncodedMessage;
 use crate::transport::frame::Kind;
-use crate::transport::prepared::Prepared;
-use crate::types::Priority;
+use crate::types::{Priority, UnixMillis};
 
 /// Why a connection's bytes were not taken in to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,19 +81,19 @@ impl<'a> MessageReceiver<'a> {
                 true
             }
             Verdict::Refused => {
-                shard.counters.tally.traffic.add(Traffic::RateLimited, 1);
+                shard.counters.traffic.add(Traffic::RateLimited, 1);
                 if !kind.is_control() {
                     shard.counters.message(UnixMillis::now(), None);
                     shard.reply(
                         connection,
-                        Prepared::text(outgoing::error("Rate limit exceeded", None)),
+                        EncodedMessage::text(outgoing::error("Rate limit exceeded", None)),
                         Priority::Normal,
                     );
                 }
                 false
             }
             Verdict::Abusive => {
-                shard.counters.tally.traffic.add(Traffic::RateLimited, 1);
+                shard.counters.traffic.add(Traffic::RateLimited, 1);
                 shard.close(connection, CloseReason::RateLimited);
                 false
             }
@@ -102,25 +101,25 @@ impl<'a> MessageReceiver<'a> {
     }
 }
 
-impl Receiver for MessageReceiver<'_> {
-    fn admit(&mut self, announced: Announced) -> Admission {
+impl MessageSink for MessageReceiver<'_> {
+    fn before_message(&mut self, info: MessageInfo) -> Intake {
         if !self.connection.is_listening() || self.connection.is_paused(self.level) {
             self.stop = Some(Stop::Connection);
-            return Admission::Wait;
+            return Intake::Wait;
         }
-        let admission = self.budget.admits(announced);
-        if admission == Admission::Wait {
+        let admission = self.budget.admits(info);
+        if admission == Intake::Wait {
             self.stop = Some(Stop::Budget);
-            return Admission::Wait;
+            return Intake::Wait;
         }
-        if !self.is_within_rate(announced.kind) {
+        if !self.is_within_rate(info.kind) {
             self.budget.charge(0);
-            return Admission::Skip;
+            return Intake::Skip;
         }
         admission
     }
 
-    fn receive(&mut self, message: Message<'_>) -> ControlFlow<()> {
+    fn on_message(&mut self, message: Message<'_>) -> ControlFlow<()> {
         self.is_charged = false;
         let bytes = match message {
             Message::Close(close) => {

@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use crate::memory::memory_manager::Depth;
+use crate::memory::memory_manager::ReclaimLevel;
 use crate::shard::connection::{Connection, State};
 use crate::shard::event_loop::Shard;
 
@@ -21,10 +21,10 @@ pub struct Relief {
 }
 
 impl Shard {
-    pub(crate) fn tidy(&self, depth: Depth) -> Relief {
+    pub(crate) fn tidy(&self, depth: ReclaimLevel) -> Relief {
         let connections = match depth {
-            Depth::Routine => 0,
-            Depth::Emergency => self.close_slowest(),
+            ReclaimLevel::Routine => 0,
+            ReclaimLevel::Emergency => self.close_slowest(),
         };
         let before = self.spare_bytes();
         self.envelopes.borrow_mut().forget();
@@ -36,7 +36,7 @@ impl Shard {
             }
             connection.outbox.borrow_mut().give_back_room();
         }
-        if depth == Depth::Emergency {
+        if depth == ReclaimLevel::Emergency {
             // Made anew when the next message needs them.
             self.inflater.take();
             self.deflaters.take();

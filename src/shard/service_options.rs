@@ -14,7 +14,7 @@ use crate::transport::deflate;
 use crate::transport::handshake;
 
 pub use crate::application::interface::SlowConsumerPolicy;
-pub use crate::transport::handshake::Refusals;
+pub use crate::transport::handshake::RejectionMode;
 
 /// How messages that wait together are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl ConnectionLimit {
 
 #[derive(Clone, Debug)]
 pub struct ServiceOptions {
-    pub handshake: handshake::Policy,
+    pub handshake: handshake::HandshakePolicy,
     pub trust_proxy: handshake::TrustProxy,
     pub base: BaseConfig,
     pub runtime: RuntimeValues,
@@ -73,7 +73,7 @@ pub struct ServiceOptions {
     pub connection_limit: ConnectionLimit,
     /// Connections of the service, anonymous ones included; `None`: any number.
     pub max_connections: Option<usize>,
-    pub refusals: Refusals,
+    pub refusals: RejectionMode,
     /// How long a request on the own port may take to come, TLS included. Less while places are scarce.
     pub handshake_timeout: Duration,
     /// How many bills one connection may follow.
@@ -102,9 +102,9 @@ pub struct ServiceOptions {
 impl Default for ServiceOptions {
     fn default() -> Self {
         Self {
-            handshake: handshake::Policy {
+            handshake: handshake::HandshakePolicy {
                 path: "/ws".into(),
-                deflate: Some(deflate::Policy::SERVICE),
+                deflate: Some(deflate::DeflatePolicy::SERVICE),
                 origins: handshake::Origins::Any,
             },
             trust_proxy: handshake::TrustProxy::default(),
@@ -116,7 +116,7 @@ impl Default for ServiceOptions {
             threads: default_threads(),
             connection_limit: ConnectionLimit::default(),
             max_connections: None,
-            refusals: Refusals::default(),
+            refusals: RejectionMode::default(),
             handshake_timeout: Duration::from_secs(10),
             max_subscriptions: 1000,
             has_lookup: false,

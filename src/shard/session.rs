@@ -15,7 +15,6 @@ use crate::application::panic_guard::catch_task;
 use crate::error::CloseReason;
 use crate::hub::subscription_manager::Transition;
 use crate::monitoring::log_throttle::Line;
-use crate::monitoring::statistics_collector::UnixMillis;
 use crate::protocol::json::{RawJson, SharedJson};
 use crate::protocol::message_handler::{
     Command, Outcome, Reply, RequestError, Verdicts, bill_id, bill_number, decode, encode,
@@ -24,8 +23,8 @@ use crate::shard::connection::{Connection, State};
 use crate::shard::event_loop::Shard;
 use crate::shard::heartbeat::Liveness;
 use crate::transport::assembler::Message;
-use crate::transport::prepared::Prepared;
-use crate::types::{BillId, ConnectionKey, ConnectionNumber, HookKind, Priority};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::types::{BillId, ConnectionKey, ConnectionNumber, HookKind, Priority, UnixMillis};
 
 /// How soon a connection is looked at again whose token is still being checked at the end of its time.
 const AUTH_CHECKED_AGAIN: Duration = Duration::from_millis(250);
@@ -37,7 +36,7 @@ impl Shard {
             Message::Text(text) => self.answer(connection, text),
             Message::Binary(bytes) => self.answer(connection, &String::from_utf8_lossy(bytes)),
             Message::Ping(payload) => {
-                let pong = Prepared::pong(payload);
+                let pong = EncodedMessage::pong(payload);
                 connection.owe(pong.payload().len());
                 self.queue(connection, pong);
             }
@@ -48,7 +47,7 @@ impl Shard {
     }
 
     /// A reply of this service to one connection; it counts as what the peer owes us reading.
-    pub(crate) fn reply(&self, connection: &Rc<Connection>, message: Arc<Prepared>, priority: Priority) {
+    pub(crate) fn reply(&self, connection: &Rc<Connection>, message: Arc<EncodedMessage>, priority: Priority) {
         connection.owe(message.payload().len());
         if !self.deliver(connection, &message, priority) {
             self.close(connection, CloseReason::SlowConsumer);
@@ -96,7 +95,7 @@ impl Shard {
     }
 
     pub(crate) fn send_reply(&self, connection: &Rc<Connection>, reply: Reply) {
-        self.reply(connection, Prepared::text(reply.json.into_owned()), reply.priority);
+        self.reply(connection, EncodedMessage::text(reply.json.into_owned()), reply.priority);
     }
 
     /// Changes what a request asks to change. What has to wait for a hook is silent now and replies later.

@@ -1,7 +1,7 @@
 //! Frames to messages: fragments, control frames between them, UTF-8, inflation, limits. Pure.
 //!
 //! One per connection, empty and without heap while nothing is incomplete. What the peer claims is checked before
-//! anything is kept; what is kept grows with what has arrived. The receiver of messages decides before each whether to go
+//! anything is kept; what is kept grows with what has arrived. The sink of messages decides before each whether to go
 //! on, so that the work done at once is bounded.
 
 use std::ops::ControlFlow;
@@ -35,17 +35,17 @@ pub struct PeerClose<'a> {
 }
 
 /// What [`Assembler::advance`] hands messages to, and asks before each whether it may go on.
-pub trait Receiver {
+pub trait MessageSink {
     /// Called when a message is complete, before its last frame is unmasked and before anything is inflated.
-    fn admit(&mut self, announced: Announced) -> Admission;
+    fn before_message(&mut self, info: MessageInfo) -> Intake;
 
     /// Takes the message. `Break` stops after it.
-    fn receive(&mut self, message: Message<'_>) -> ControlFlow<()>;
+    fn on_message(&mut self, message: Message<'_>) -> ControlFlow<()>;
 }
 
 /// What is known of a message before it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Announced {
+pub struct MessageInfo {
     pub kind: Kind,
     /// Payload as it was sent, of all its fragments.
     pub wire_bytes: usize,
@@ -55,7 +55,7 @@ pub struct Announced {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum Intake {
     /// Hand the message on. A compressed one that lies whole in the input is left there, as for [`Wait`](Self::Wait),
     /// if it inflates to more than this.
     Take { max_inflated: usize },
@@ -87,12 +87,12 @@ impl From<ControlFlow<()>> for Flow {
 /// Takes every message until `sink` says `Break`.
 struct Everything<'s>(&'s mut dyn FnMut(Message<'_>) -> ControlFlow<()>);
 
-impl Receiver for Everything<'_> {
-    fn admit(&mut self, _: Announced) -> Admission {
-        Admission::Take { max_inflated: usize::MAX }
+impl MessageSink for Everything<'_> {
+    fn before_message(&mut self, _: MessageInfo) -> Intake {
+        Intake::Take { max_inflated: usize::MAX }
     }
 
-    fn receive(&mut self, message: Message<'_>) -> ControlFlow<()> {
+    fn on_message(&mut self, message: Message<'_>) -> ControlFlow<()> {
         (self.0)(message)
     }
 }
@@ -151,7 +151,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// Takes in bytes as far as `receiver` lets it, unmasking them in place, and returns how many. The rest is to be
+    /// Takes in bytes as far as `sink` lets it, unmasking them in place, and returns how many. The rest is to be
     /// given again, in front of what comes later.
     ///
     /// # Errors
@@ -161,10 +161,10 @@ impl Assembler {
         input: &mut [u8],
         limits: &Limits,
         inflater: &mut Inflater,
-        receiver: &mut impl Receiver,
+        sink: &mut impl MessageSink,
     ) -> Result<usize, CloseReason> {
         let length = input.len();
-        match self.take_in(input, limits, inflater, receiver) {
+        match self.take_in(input, limits, inflater, sink) {
             Ok(rest) => Ok(length - rest),
             Err(reason) => {
                 // The connection may linger until its peer has heard of it.
@@ -242,13 +242,13 @@ impl Assembler {
         mut input: &mut [u8],
         limits: &Limits,
         inflater: &mut Inflater,
-        receiver: &mut impl Receiver,
+        sink: &mut impl MessageSink,
     ) -> Result<usize, CloseReason> {
         while !input.is_empty() {
             let left = input.len();
             let flow = if let Some(partial) = self.partial.as_deref_mut().filter(|partial| partial.frame.is_some()) {
                 let flow;
-                (input, flow) = partial.continue_frame(input, limits, inflater, receiver)?;
+                (input, flow) = partial.continue_frame(input, limits, inflater, sink)?;
                 flow
             } else {
                 let Some((head, taken)) = self.peek_head(input)? else {
@@ -265,9 +265,9 @@ impl Assembler {
                     // The usual case: a message that is one frame that is all here is handed on where it lies.
                     Some(length) if is_whole => {
                         let (payload, rest) = rest.split_at_mut(length);
-                        (rest, deliver_in_place(&head, payload, limits, inflater, receiver)?)
+                        (rest, deliver_in_place(&head, payload, limits, inflater, sink)?)
                     }
-                    _ => (rest, self.partial.get_or_insert_default().begin(head, limits, inflater, receiver)?),
+                    _ => (rest, self.partial.get_or_insert_default().begin(head, limits, inflater, sink)?),
                 };
                 if flow == Flow::Wait {
                     return Ok(left);
@@ -319,13 +319,13 @@ impl Partial {
         head: Head,
         limits: &Limits,
         inflater: &mut Inflater,
-        receiver: &mut impl Receiver,
+        sink: &mut impl MessageSink,
     ) -> Result<Flow, CloseReason> {
-        let admission = match head.length {
-            0 => self.ask(&head, 0, receiver),
+        let intake = match head.length {
+            0 => self.ask(&head, 0, sink),
             _ => None,
         };
-        if admission == Some(Admission::Wait) {
+        if intake == Some(Intake::Wait) {
             return Ok(Flow::Wait);
         }
         if !head.kind.is_control() {
@@ -340,7 +340,7 @@ impl Partial {
         }
         self.frame = Some((head, 0));
         if head.length == 0 {
-            return self.end_frame(admission, limits, inflater, receiver);
+            return self.end_frame(intake, limits, inflater, sink);
         }
         Ok(Flow::Continue)
     }
@@ -351,16 +351,16 @@ impl Partial {
         input: &'i mut [u8],
         limits: &Limits,
         inflater: &mut Inflater,
-        receiver: &mut impl Receiver,
+        sink: &mut impl MessageSink,
     ) -> Result<(&'i mut [u8], Flow), CloseReason> {
         let Some((head, received)) = self.frame else { return Ok((input, Flow::Continue)) };
         let missing = usize::try_from(head.length - received).unwrap_or(usize::MAX);
         let is_complete = missing <= input.len();
-        let admission = match is_complete {
-            true => self.ask(&head, missing, receiver),
+        let intake = match is_complete {
+            true => self.ask(&head, missing, sink),
             false => None,
         };
-        if admission == Some(Admission::Wait) {
+        if intake == Some(Intake::Wait) {
             return Ok((input, Flow::Wait));
         }
         let (payload, rest) = input.split_at_mut(missing.min(input.len()));
@@ -373,11 +373,11 @@ impl Partial {
         if !is_complete {
             return Ok((rest, Flow::Continue));
         }
-        Ok((rest, self.end_frame(admission, limits, inflater, receiver)?))
+        Ok((rest, self.end_frame(intake, limits, inflater, sink)?))
     }
 
-    /// Asks the receiver, if the frame completes a message with these last bytes of it.
-    fn ask(&self, head: &Head, last_bytes: usize, receiver: &mut impl Receiver) -> Option<Admission> {
+    /// Asks the sink, if the frame completes a message with these last bytes of it.
+    fn ask(&self, head: &Head, last_bytes: usize, sink: &mut impl MessageSink) -> Option<Intake> {
         let (kind, wire_bytes, is_compressed) = match &self.message {
             _ if head.kind.is_control() => (head.kind, self.control.len(), false),
             _ if !head.is_final => return None,
@@ -385,27 +385,27 @@ impl Partial {
             None => (head.kind, 0, head.is_compressed),
         };
         let wire_bytes = wire_bytes + last_bytes;
-        Some(receiver.admit(Announced { kind, wire_bytes, is_compressed, is_reassembled: true }))
+        Some(sink.before_message(MessageInfo { kind, wire_bytes, is_compressed, is_reassembled: true }))
     }
 
-    /// `admission`: what the receiver has said to the message that the frame completes.
+    /// `intake`: what the sink has said to the message that the frame completes.
     fn end_frame(
         &mut self,
-        admission: Option<Admission>,
+        intake: Option<Intake>,
         limits: &Limits,
         inflater: &mut Inflater,
-        receiver: &mut impl Receiver,
+        sink: &mut impl MessageSink,
     ) -> Result<Flow, CloseReason> {
         let Some((head, _)) = self.frame.take() else { return Ok(Flow::Continue) };
-        let Some(admission) = admission else { return Ok(Flow::Continue) };
-        let is_skipped = admission == Admission::Skip;
+        let Some(intake) = intake else { return Ok(Flow::Continue) };
+        let is_skipped = intake == Intake::Skip;
         if head.kind.is_control() {
             let payload = std::mem::take(&mut self.control);
-            return if is_skipped { Ok(Flow::Continue) } else { deliver(&head, &payload, limits, inflater, receiver) };
+            return if is_skipped { Ok(Flow::Continue) } else { deliver(&head, &payload, limits, inflater, sink) };
         }
         let Some(message) = self.message.take().filter(|_| !is_skipped) else { return Ok(Flow::Continue) };
         let whole = Head { kind: message.kind(), is_compressed: message.is_compressed, ..head };
-        deliver(&whole, &message.data, limits, inflater, receiver)
+        deliver(&whole, &message.data, limits, inflater, sink)
     }
 }
 
@@ -459,24 +459,24 @@ fn deliver_in_place(
     payload: &mut [u8],
     limits: &Limits,
     inflater: &mut Inflater,
-    receiver: &mut impl Receiver,
+    sink: &mut impl MessageSink,
 ) -> Result<Flow, CloseReason> {
-    let announced = Announced {
+    let info = MessageInfo {
         kind: head.kind,
         wire_bytes: payload.len(),
         is_compressed: head.is_compressed,
         is_reassembled: false,
     };
-    let max_inflated = match receiver.admit(announced) {
-        Admission::Take { max_inflated } => max_inflated,
-        Admission::Skip => return Ok(Flow::Continue),
-        Admission::Wait => return Ok(Flow::Wait),
+    let max_inflated = match sink.before_message(info) {
+        Intake::Take { max_inflated } => max_inflated,
+        Intake::Skip => return Ok(Flow::Continue),
+        Intake::Wait => return Ok(Flow::Wait),
     };
     frame::unmask(payload, head.mask, 0);
     if !head.is_compressed || max_inflated >= limits.max_message {
-        return deliver(head, payload, limits, inflater, receiver);
+        return deliver(head, payload, limits, inflater, sink);
     }
-    match deliver(head, payload, &Limits { max_message: max_inflated, ..*limits }, inflater, receiver) {
+    match deliver(head, payload, &Limits { max_message: max_inflated, ..*limits }, inflater, sink) {
         Err(CloseReason::MessageTooBig) => {
             // Masking again undoes the unmasking.
             frame::unmask(payload, head.mask, 0);
@@ -492,7 +492,7 @@ fn deliver(
     payload: &[u8],
     limits: &Limits,
     inflater: &mut Inflater,
-    receiver: &mut impl Receiver,
+    sink: &mut impl MessageSink,
 ) -> Result<Flow, CloseReason> {
     let message = match head.kind {
         Kind::Close => Message::Close(parse_close(payload)?),
@@ -507,7 +507,7 @@ fn deliver(
             }
         }
     };
-    let flow = receiver.receive(message);
+    let flow = sink.on_message(message);
     inflater.forget_room();
     Ok(flow.into())
 }

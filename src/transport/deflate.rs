@@ -6,8 +6,8 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use crate::error::CloseReason;
+use crate::transport::encoding::{Encoding, WindowClass};
 use crate::transport::extensions::{Extension, parse};
-use crate::transport::prepared::Encoding;
 
 /// What ends every message and is not sent (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
@@ -25,12 +25,12 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// Own window and the smallest a client may ask for, in bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct DeflatePolicy {
     pub server_max_window_bits: u8,
     pub min_server_window_bits: u8,
 }
 
-impl Policy {
+impl DeflatePolicy {
     /// What the service's clients have always been answered.
     pub const SERVICE: Self = Self { server_max_window_bits: 10, min_server_window_bits: 10 };
 
@@ -51,29 +51,8 @@ pub struct Negotiated {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unacceptable;
 
-/// A window size; connections of one class share compressed frames.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowClass(u8);
-
-impl WindowClass {
-    pub const COUNT: usize = 7;
-
-    fn new(bits: u8) -> Self {
-        Self(bits.clamp(9, 15))
-    }
-
-    fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// 0 to [`COUNT`](Self::COUNT), exclusive.
-    pub fn index(self) -> usize {
-        usize::from(self.0 - 9)
-    }
-}
-
 /// Answers a `Sec-WebSocket-Extensions` header: the first acceptable offer, nothing if the extension is not offered.
-pub fn negotiate(header: &str, policy: &Policy) -> Result<Option<Negotiated>, Unacceptable> {
+pub fn negotiate(header: &str, policy: &DeflatePolicy) -> Result<Option<Negotiated>, Unacceptable> {
     let mut offers = Vec::new();
     for extension in parse(header) {
         let extension = extension.map_err(|_malformed| Unacceptable)?;
@@ -133,7 +112,7 @@ impl Offer {
         Ok(offer)
     }
 
-    fn accept(&self, policy: &Policy) -> Option<Negotiated> {
+    fn accept(&self, policy: &DeflatePolicy) -> Option<Negotiated> {
         let asked = self.server_max_window_bits.unwrap_or(15);
         (asked >= policy.min_server_window_bits).then(|| Negotiated {
             server_max_window_bits: policy.server_max_window_bits.min(asked),

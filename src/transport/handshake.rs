@@ -8,11 +8,11 @@ use std::fmt;
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::authority::Authority;
 use super::deflate;
 pub use super::forwarded::{Network, TrustProxy, client_address};
-use super::host::Authority;
 pub use super::origin::Origins;
-use crate::error::RefusalCode;
+use crate::error::RejectionCode;
 
 /// Method, target and headers of a request. Names are in lower case, repeated headers joined as Node joins them.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,10 +24,10 @@ pub struct RequestHead {
 
 /// What a service demands of a request.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct HandshakePolicy {
     pub path: String,
     /// `None`: permessage-deflate is off, and its header is not even read.
-    pub deflate: Option<deflate::Policy>,
+    pub deflate: Option<deflate::DeflatePolicy>,
     pub origins: Origins,
 }
 
@@ -81,7 +81,7 @@ pub enum Unavailability {
 
 /// How a handshake is refused that a client has made correctly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Refusals {
+pub enum RejectionMode {
     /// With a status, which browsers do not show.
     #[default]
     Status,
@@ -89,7 +89,7 @@ pub enum Refusals {
     Close,
 }
 
-impl Refusals {
+impl RejectionMode {
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "status" => Some(Self::Status),
@@ -109,7 +109,7 @@ impl Refusals {
 
 /// What makes a request one for an upgrade, in the order of the contract: the first fault is the one answered. The origin and the
 /// token come after it.
-pub fn negotiate(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> {
+pub fn negotiate(head: &RequestHead, policy: &HandshakePolicy) -> Result<Upgrade, Rejection> {
     if head.method != "GET" {
         return Err(Rejection::MethodNotAllowed);
     }
@@ -139,14 +139,14 @@ pub fn negotiate(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejecti
 }
 
 /// Whether the page that the upgrade is for may connect.
-pub fn check_origin(upgrade: &Upgrade, head: &RequestHead, policy: &Policy) -> Result<(), Rejection> {
+pub fn check_origin(upgrade: &Upgrade, head: &RequestHead, policy: &HandshakePolicy) -> Result<(), Rejection> {
     let mut origins = upgrade.version.origin_headers().iter();
     let is_allowed = origins.all(|name| policy.origins.allow(head.header(name), head.header("host")));
     if is_allowed { Ok(()) } else { Err(Rejection::ForbiddenOrigin) }
 }
 
 /// Everything before the token: [`negotiate`] and [`check_origin`] in one.
-pub fn check(head: &RequestHead, policy: &Policy) -> Result<Upgrade, Rejection> {
+pub fn check(head: &RequestHead, policy: &HandshakePolicy) -> Result<Upgrade, Rejection> {
     let upgrade = negotiate(head, policy)?;
     check_origin(&upgrade, head, policy)?;
     Ok(upgrade)
@@ -244,7 +244,7 @@ impl Upgrade {
 
     /// The upgrade is carried out to be refused: what browsers show of a connection that is closed is more than of one that is not
     /// opened.
-    fn refusal(&self, why: RefusalCode) -> Vec<u8> {
+    fn refusal(&self, why: RejectionCode) -> Vec<u8> {
         let mut response = self.response();
         let reason = why.text().as_bytes();
         // A final frame with the opcode of a close, unmasked, and short as those of control frames are (RFC 6455 §5.2, §5.5).
@@ -276,12 +276,12 @@ impl Rejection {
     }
 
     /// How a connection is closed that was opened to say this. `None`: the request is none for an upgrade.
-    pub fn close_code(&self) -> Option<RefusalCode> {
+    pub fn close_code(&self) -> Option<RejectionCode> {
         match self {
-            Self::ConnectionLimit => Some(RefusalCode::ConnectionLimit),
-            Self::ForbiddenOrigin => Some(RefusalCode::Forbidden),
-            Self::Unauthorized => Some(RefusalCode::Unauthorized),
-            Self::Unavailable { .. } => Some(RefusalCode::Unavailable),
+            Self::ConnectionLimit => Some(RejectionCode::ConnectionLimit),
+            Self::ForbiddenOrigin => Some(RejectionCode::Forbidden),
+            Self::Unauthorized => Some(RejectionCode::Unauthorized),
+            Self::Unavailable { .. } => Some(RejectionCode::Unavailable),
             Self::InvalidExtensions
             | Self::InvalidKey
             | Self::InvalidSubprotocol

@@ -3,8 +3,8 @@
 //! Owns the bytes of one unfinished head. Pure. Called by the listener of an own port, on its thread; an attached
 //! server has Node's parser.
 
+use super::authority::Authority;
 use super::handshake::RequestHead;
-use super::host::Authority;
 
 /// Node's limit.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -20,7 +20,7 @@ pub struct HeadReader {
 
 /// Why a head cannot be read. The connection is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HeadFault {
+pub enum HeadError {
     Malformed,
     TooLarge,
     /// The listener's patience ended.
@@ -29,7 +29,7 @@ pub enum HeadFault {
 
 impl HeadReader {
     /// The head once it is complete, and what came behind it.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(RequestHead, Vec<u8>)>, HeadFault> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<(RequestHead, Vec<u8>)>, HeadError> {
         let room = MAX_HEAD_BYTES - self.bytes.len();
         let (taken, refused) = bytes.split_at(bytes.len().min(room));
         // The end may have begun in earlier bytes.
@@ -37,7 +37,7 @@ impl HeadReader {
         self.bytes.extend_from_slice(taken);
         let tail = self.bytes.get(unsearched..).unwrap_or_default();
         let Some(end) = memchr::memmem::find(tail, HEAD_END) else {
-            return if self.bytes.len() < MAX_HEAD_BYTES { Ok(None) } else { Err(HeadFault::TooLarge) };
+            return if self.bytes.len() < MAX_HEAD_BYTES { Ok(None) } else { Err(HeadError::TooLarge) };
         };
         let mut head = std::mem::take(&mut self.bytes);
         let mut leftover = head.split_off(unsearched + end + HEAD_END.len());
@@ -46,7 +46,7 @@ impl HeadReader {
     }
 }
 
-impl HeadFault {
+impl HeadError {
     pub fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
@@ -76,28 +76,28 @@ impl HeadFault {
 }
 
 /// Expects exactly one head, up to and including the empty line.
-fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
+fn parse(head: &[u8]) -> Result<RequestHead, HeadError> {
     // Only CR LF ends a line, so that nobody before us can see other lines than we do.
     if memchr::memchr_iter(b'\n', head)
         .any(|end| end.checked_sub(1).and_then(|before| head.get(before)) != Some(&b'\r'))
     {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(HeadFault::TooLarge),
-        _ => return Err(HeadFault::Malformed),
+        Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooLarge),
+        _ => return Err(HeadError::Malformed),
     }
     let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     };
     let named =
         |name: &'static str| request.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name));
     // RFC 9112 §3.2: one host, which HTTP/1.0 may leave out.
     if named("host").count() > 1 || (version > 0 && named("host").next().is_none()) {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     }
     let has_body =
         named("transfer-encoding").next().is_some() || named("content-length").any(|header| header.value != b"0");
@@ -106,7 +106,7 @@ fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
         take_absolute_form(&mut head)?;
     }
     if head.header("host").is_some_and(|host| !host.is_empty() && Authority::parse(host).is_none()) {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     }
     if version == 0 {
         // RFC 9110 §7.8: HTTP/1.0 knows no upgrades.
@@ -114,20 +114,20 @@ fn parse(head: &[u8]) -> Result<RequestHead, HeadFault> {
     }
     // What follows the head of an upgrade are frames: nobody may take them for a body, or a body for them.
     if has_body && head.asks_for_websocket() {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     }
     Ok(head)
 }
 
 /// `http://host/path` means the path at that host, whatever the header says (RFC 9112 §3.2.2).
-fn take_absolute_form(head: &mut RequestHead) -> Result<(), HeadFault> {
-    let (scheme, rest) = head.target.split_once("://").ok_or(HeadFault::Malformed)?;
+fn take_absolute_form(head: &mut RequestHead) -> Result<(), HeadError> {
+    let (scheme, rest) = head.target.split_once("://").ok_or(HeadError::Malformed)?;
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     }
     let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if host.is_empty() {
-        return Err(HeadFault::Malformed);
+        return Err(HeadError::Malformed);
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
     let (host, target) = (host.to_owned(), format!("{slash}{path}"));
@@ -194,7 +194,7 @@ mod tests {
 
     const HEAD: &[u8] = b"GET /ws?token=abc HTTP/1.1\r\nHost: example.com\r\nUPGRADE: websocket\r\nX-Empty:\r\n\r\n";
 
-    type Outcome = Result<Option<(RequestHead, Vec<u8>)>, HeadFault>;
+    type Outcome = Result<Option<(RequestHead, Vec<u8>)>, HeadError>;
 
     fn read(bytes: &[u8]) -> Outcome {
         HeadReader::default().push(bytes)
@@ -214,7 +214,7 @@ mod tests {
         Ok(None)
     }
 
-    fn head_with(headers: &str) -> Result<RequestHead, HeadFault> {
+    fn head_with(headers: &str) -> Result<RequestHead, HeadError> {
         let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
         read(request.as_bytes()).map(|complete| complete.expect("the head is complete").0)
     }
@@ -306,8 +306,8 @@ mod tests {
             b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
         ] {
             let shown = String::from_utf8_lossy(bytes);
-            assert_eq!(read(bytes).err(), Some(HeadFault::Malformed), "{shown:?}");
-            assert_eq!(read_bytewise(bytes).err(), Some(HeadFault::Malformed), "{shown:?}");
+            assert_eq!(read(bytes).err(), Some(HeadError::Malformed), "{shown:?}");
+            assert_eq!(read_bytewise(bytes).err(), Some(HeadError::Malformed), "{shown:?}");
         }
     }
 
@@ -318,15 +318,15 @@ mod tests {
             read(request.as_bytes()).map(|complete| complete.unwrap().0.header("host").map(str::to_owned))
         };
         for (headers, of_1_1, of_1_0) in [
-            ("", Err(HeadFault::Malformed), Ok(None)),
+            ("", Err(HeadError::Malformed), Ok(None)),
             ("Host: a\r\n", Ok(Some("a")), Ok(Some("a"))),
             ("Host:\r\n", Ok(Some("")), Ok(Some(""))),
             ("Host: [::1]:80\r\n", Ok(Some("[::1]:80")), Ok(Some("[::1]:80"))),
-            ("Host: a\r\nhost: a\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
-            ("HOST: a\r\nX: y\r\nHost: b\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
-            ("Host: a b\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
-            ("Host: a/b\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
-            ("Host: u@a\r\n", Err(HeadFault::Malformed), Err(HeadFault::Malformed)),
+            ("Host: a\r\nhost: a\r\n", Err(HeadError::Malformed), Err(HeadError::Malformed)),
+            ("HOST: a\r\nX: y\r\nHost: b\r\n", Err(HeadError::Malformed), Err(HeadError::Malformed)),
+            ("Host: a b\r\n", Err(HeadError::Malformed), Err(HeadError::Malformed)),
+            ("Host: a/b\r\n", Err(HeadError::Malformed), Err(HeadError::Malformed)),
+            ("Host: u@a\r\n", Err(HeadError::Malformed), Err(HeadError::Malformed)),
         ] {
             assert_eq!(reads("1.1", headers), of_1_1.map(|host| host.map(str::to_owned)), "{headers:?}");
             assert_eq!(reads("1.0", headers), of_1_0.map(|host| host.map(str::to_owned)), "{headers:?}");
@@ -356,7 +356,7 @@ mod tests {
                 (Ok(head), Some((path, host))) => {
                     assert_eq!((head.target.as_str(), head.header("host")), (path, Some(host)), "{target}");
                 }
-                (read, expected) => assert_eq!((read.err(), expected), (Some(HeadFault::Malformed), None), "{target}"),
+                (read, expected) => assert_eq!((read.err(), expected), (Some(HeadError::Malformed), None), "{target}"),
             }
         }
         // A host that is named twice, or not at all, is no better for it.
@@ -376,11 +376,11 @@ mod tests {
         for (headers, expected) in [
             ("", Ok(true)),
             ("Content-Length: 0\r\n", Ok(true)),
-            ("Content-Length: 4\r\n", Err(HeadFault::Malformed)),
-            ("content-length: 0\r\nContent-Length: 4\r\n", Err(HeadFault::Malformed)),
-            ("Content-Length: x\r\n", Err(HeadFault::Malformed)),
-            ("Content-Length: 0, 0\r\n", Err(HeadFault::Malformed)),
-            ("Transfer-Encoding: chunked\r\n", Err(HeadFault::Malformed)),
+            ("Content-Length: 4\r\n", Err(HeadError::Malformed)),
+            ("content-length: 0\r\nContent-Length: 4\r\n", Err(HeadError::Malformed)),
+            ("Content-Length: x\r\n", Err(HeadError::Malformed)),
+            ("Content-Length: 0, 0\r\n", Err(HeadError::Malformed)),
+            ("Transfer-Encoding: chunked\r\n", Err(HeadError::Malformed)),
         ] {
             assert_eq!(asks("1.1", "websocket", headers), expected, "{headers:?}");
             // Neither another protocol nor an older HTTP asks for one: then it is a request like others.
@@ -397,9 +397,9 @@ mod tests {
         let too_large = of_length(MAX_HEAD_BYTES + 1);
         assert!(read(largest.as_bytes()).unwrap().is_some());
         assert!(read_bytewise(largest.as_bytes()).unwrap().is_some());
-        assert_eq!(read(too_large.as_bytes()).err(), Some(HeadFault::TooLarge));
-        assert_eq!(read_bytewise(too_large.as_bytes()).err(), Some(HeadFault::TooLarge));
-        assert_eq!(read(&[b'x'; 1_000_000]).err(), Some(HeadFault::TooLarge));
+        assert_eq!(read(too_large.as_bytes()).err(), Some(HeadError::TooLarge));
+        assert_eq!(read_bytewise(too_large.as_bytes()).err(), Some(HeadError::TooLarge));
+        assert_eq!(read(&[b'x'; 1_000_000]).err(), Some(HeadError::TooLarge));
 
         // What follows the head does not count, and comes back whole.
         let follows = vec![7; 200_000];
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn a_head_has_at_most_100_headers() {
         assert_eq!(head_with(&"A: b\r\n".repeat(99)).unwrap().header("a").map(str::len), Some(99 + 98 * 2));
-        assert_eq!(head_with(&"A: b\r\n".repeat(100)).err(), Some(HeadFault::TooLarge));
+        assert_eq!(head_with(&"A: b\r\n".repeat(100)).err(), Some(HeadError::TooLarge));
     }
 
     #[test]
@@ -430,9 +430,9 @@ mod tests {
     #[test]
     fn faults_are_answered_as_node_answers_them() {
         for (fault, response) in [
-            (HeadFault::Malformed, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
-            (HeadFault::TooSlow, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"),
-            (HeadFault::TooLarge, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"),
+            (HeadError::Malformed, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"),
+            (HeadError::TooSlow, "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n"),
+            (HeadError::TooLarge, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n"),
         ] {
             assert_eq!(fault.response(), response.as_bytes());
         }

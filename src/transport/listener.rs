@@ -16,7 +16,7 @@ use super::Source;
 use super::socket::Listening;
 use crate::error::{Error, ErrorKind, Result};
 
-/// So many connections are accepted before those that were get their turn.
+/// Connections accepted in a row before the loop yields to the connections that exist.
 const ACCEPTS_IN_A_ROW: u32 = 32;
 
 /// Node's default.
@@ -25,46 +25,46 @@ const BACKLOG: i32 = 511;
 /// How long to wait when the system has no more descriptors or memory for a connection.
 const SHORTAGE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// At the limit shortages come and go with every connection: the log hears of one in this time.
-const SHORTAGE_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// At the limit a shortage recurs with every connection: one is logged per this interval.
+const SHORTAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A connection nothing has been read of.
-pub struct Newcomer {
+/// A connection of which nothing has been read.
+pub struct Accepted {
     pub source: Source,
     pub peer: IpAddr,
 }
 
 /// Where accepted connections go.
 pub trait Acceptor {
-    /// Returns when there is a place for one more. What comes meanwhile waits in the system's queue.
-    fn place(&self) -> impl Future<Output = ()>;
-    fn accepted(&self, newcomer: Newcomer);
-    /// The system has no descriptor left: `true` if one will be free in a moment.
-    fn frees_a_descriptor(&self) -> bool;
+    /// Returns when one more connection can be taken. Until then connections wait in the system's backlog.
+    fn capacity(&self) -> impl Future<Output = ()>;
+    fn accepted(&self, accepted: Accepted);
+    /// Called when the system has no descriptor left; `true` if one will be free in a moment.
+    fn free_descriptor(&self) -> bool;
 }
 
 /// An open port. Dropping it closes it.
-pub struct Listener {
-    /// Nothing is ever sent: its end closes the doors.
+pub struct OpenPort {
+    /// Nothing is ever sent: dropping it ends every accept loop.
     open: Option<watch::Sender<()>>,
-    /// Each belongs to its door: one that nobody attends any more must not be sent newcomers.
+    /// Weak: the system must not assign connections to a socket that has no accept loop any more.
     sockets: Vec<Weak<TcpListener>>,
 }
 
-/// One listening socket of a port. Clones are the same door.
+/// One listening socket of a port. Clones share the socket.
 #[derive(Clone)]
-pub struct Door {
+pub struct ListenerSocket {
     socket: Arc<TcpListener>,
     tls: Option<Arc<rustls::ServerConfig>>,
-    /// When the log last heard of a shortage.
-    told: Arc<Mutex<Option<Instant>>>,
+    /// When a shortage was last logged.
+    last_shortage_log: Arc<Mutex<Option<Instant>>>,
     closed: watch::Receiver<()>,
 }
 
-/// Takes a port: on every address of the machine, or on the first of the host's. May wait for name resolution.
+/// Binds a port: on every address of the machine, or on the first of the host's. May wait for name resolution.
 pub fn bind(host: Option<&str>, port: u16) -> Result<TcpListener> {
     let Some(host) = host else {
-        // Like Node: every IPv6 address, which includes those of IPv4, or only these where there is no IPv6.
+        // As Node does: every IPv6 address, which includes those of IPv4; IPv4 alone where there is no IPv6.
         return match bind_to((Ipv6Addr::UNSPECIFIED, port).into()) {
             Err(failure) if failure.kind() != io::ErrorKind::AddrInUse => {
                 let address = (Ipv4Addr::UNSPECIFIED, port).into();
@@ -81,7 +81,7 @@ pub fn bind(host: Option<&str>, port: u16) -> Result<TcpListener> {
 
 fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // Elsewhere it would let others take the port away.
+    // On Windows it would let other processes take the port over.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
@@ -103,9 +103,9 @@ fn describe(failure: io::Error, address: SocketAddr) -> Error {
     Error::new(kind, format!("listen {}: {what} {address}", kind.code())).caused_by(failure)
 }
 
-/// Opens further sockets on a port that was bound, so that there are `count`, between which the system deals connections out.
-/// Fewer where it does not do that.
-fn multiply(port: TcpListener, count: usize) -> Vec<TcpListener> {
+/// Opens further sockets on a bound port with `SO_REUSEPORT`, up to `count`: the system distributes connections among them. Only
+/// the first socket where the system does not do that.
+fn reuseport_sockets(port: TcpListener, count: usize) -> Vec<TcpListener> {
     let mut sockets = vec![port];
     if cfg!(any(target_os = "linux", target_os = "android")) {
         while sockets.len() < count {
@@ -121,8 +121,8 @@ fn multiply(port: TcpListener, count: usize) -> Vec<TcpListener> {
     sockets
 }
 
-/// The first socket was bound alone, so that a port which somebody else has is told as such: it shares from now on, and with
-/// this user's sockets only.
+/// The first socket was bound without sharing, so that a port in use is an error. From here on it shares, with sockets of the same
+/// user only.
 #[cfg(unix)]
 fn open_beside(first: &TcpListener) -> io::Result<TcpListener> {
     let first = SockRef::from(first);
@@ -144,39 +144,43 @@ fn open_beside(_: &TcpListener) -> io::Result<TcpListener> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-impl Listener {
-    /// Opens up to `count` doors to a port. Connections wait before them until somebody [accepts](Door::accept_each).
-    pub fn open(port: TcpListener, tls: Option<&Arc<rustls::ServerConfig>>, count: usize) -> (Self, Vec<Door>) {
+impl OpenPort {
+    /// Opens up to `count` sockets on a port. Connections wait in the backlog until an [accept loop](ListenerSocket::accept_loop) runs.
+    pub fn open(
+        port: TcpListener,
+        tls: Option<&Arc<rustls::ServerConfig>>,
+        count: usize,
+    ) -> (Self, Vec<ListenerSocket>) {
         let (open, closed) = watch::channel(());
-        let told = Arc::new(Mutex::new(None));
-        let doors: Vec<_> = multiply(port, count)
+        let last_shortage_log = Arc::new(Mutex::new(None));
+        let listeners: Vec<_> = reuseport_sockets(port, count)
             .into_iter()
-            .map(|socket| Door {
+            .map(|socket| ListenerSocket {
                 socket: Arc::new(socket),
                 tls: tls.cloned(),
-                told: told.clone(),
+                last_shortage_log: last_shortage_log.clone(),
                 closed: closed.clone(),
             })
             .collect();
-        let sockets = doors.iter().map(|door| Arc::downgrade(&door.socket)).collect();
-        (Self { open: Some(open), sockets }, doors)
+        let sockets = listeners.iter().map(|listener| Arc::downgrade(&listener.socket)).collect();
+        (Self { open: Some(open), sockets }, listeners)
     }
 }
 
-impl Drop for Listener {
+impl Drop for OpenPort {
     fn drop(&mut self) {
-        // First, so that the doors know why they cannot accept any more.
+        // First, so that the accept loops end before their sockets fail.
         self.open.take();
         for socket in self.sockets.iter().filter_map(Weak::upgrade) {
-            // Linux refuses newcomers from here on, elsewhere when the doors have noticed.
+            // Linux refuses connections from here on; elsewhere this happens when the accept loops have ended.
             let _ = SockRef::from(&*socket).shutdown(std::net::Shutdown::Both);
         }
     }
 }
 
-impl Door {
-    /// Hands everybody over who comes, until the port is closed.
-    pub async fn accept_each(self, acceptor: &impl Acceptor) {
+impl ListenerSocket {
+    /// Hands every connection to `acceptor` until the port is closed.
+    pub async fn accept_loop(self, acceptor: &impl Acceptor) {
         let mut closed = self.closed.clone();
         tokio::select! {
             biased;
@@ -186,7 +190,7 @@ impl Door {
     }
 
     async fn accept(&self, acceptor: &impl Acceptor) {
-        let mut shortage = Shortage { pause: None, told: &self.told };
+        let mut shortage = Shortage { pause: None, last_log: &self.last_shortage_log };
         let port = loop {
             match Listening::bind(self.socket.clone()) {
                 Ok(port) => break port,
@@ -195,23 +199,23 @@ impl Door {
         };
         let mut in_a_row = 0_u32;
         loop {
-            acceptor.place().await;
+            acceptor.capacity().await;
             in_a_row = (in_a_row + 1) % ACCEPTS_IN_A_ROW;
             if in_a_row == 0 {
                 tokio::task::yield_now().await;
             }
             match port.accept().await {
                 Ok((descriptor, peer)) => {
-                    shortage.is_over();
+                    shortage.end();
                     let source = match &self.tls {
                         Some(config) => Source::Tls(descriptor, config.clone()),
                         None => Source::Accepted(descriptor),
                     };
-                    acceptor.accepted(Newcomer { source, peer: peer.ip().to_canonical() });
+                    acceptor.accepted(Accepted { source, peer: peer.ip().to_canonical() });
                 }
                 Err(failure) if concerns_one_peer(&failure) => debug!(%failure, "a connection was lost"),
-                Err(failure) if acceptor.frees_a_descriptor() => {
-                    shortage.tell(&failure);
+                Err(failure) if acceptor.free_descriptor() => {
+                    shortage.log(&failure);
                     tokio::task::yield_now().await;
                 }
                 Err(failure) => shortage.wait_out(failure).await,
@@ -221,35 +225,35 @@ impl Door {
 }
 
 /// The system has no descriptors or no memory left for a connection.
-struct Shortage<'door> {
+struct Shortage<'socket> {
     pause: Option<Duration>,
-    told: &'door Mutex<Option<Instant>>,
+    last_log: &'socket Mutex<Option<Instant>>,
 }
 
 impl Shortage<'_> {
     async fn wait_out(&mut self, failure: io::Error) {
-        self.tell(&failure);
+        self.log(&failure);
         let (shortest, longest) = SHORTAGE_PAUSE;
         let pause = self.pause.map_or(shortest, |pause| (pause * 2).min(longest));
         self.pause = Some(pause);
         tokio::time::sleep(pause).await;
     }
 
-    /// Once for all doors.
-    fn tell(&self, failure: &io::Error) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= SHORTAGE_TOLD_EVERY) {
-            *told = Some(Instant::now());
+    /// At most once per interval, for all sockets of a port.
+    fn log(&self, failure: &io::Error) {
+        let mut last_log = self.last_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_log.is_none_or(|at| at.elapsed() >= SHORTAGE_LOG_INTERVAL) {
+            *last_log = Some(Instant::now());
             warn!(%failure, "no connection can be accepted for now");
         }
     }
 
-    fn is_over(&mut self) {
+    fn end(&mut self) {
         self.pause = None;
     }
 }
 
-/// Whether the next connection may be accepted all the same.
+/// Whether the failure concerns one connection only, and the next may be accepted.
 fn concerns_one_peer(failure: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut};
     matches!(failure.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut)

@@ -1,22 +1,23 @@
 //! Bytes to messages and back, for one connection; knows no users and no topics.
 //!
 //! `socket` and `bridge` carry bytes, `handshake` answers the upgrade, `frame`, `assembler` and `deflate`
-//! read messages out of bytes, `prepared` turns a message into bytes once for all its receivers.
+//! read messages out of bytes, `encoded_message` turns a message into bytes once for all its receivers.
 //! Who is connected and what a message means does not belong here.
 
 pub mod assembler;
+pub mod authority;
 pub mod bridge;
 pub mod deflate;
+pub mod encoded_message;
+pub mod encoding;
 pub mod extensions;
 pub mod forwarded;
 pub mod frame;
 pub mod handshake;
 pub mod head_reader;
-pub mod host;
 pub mod listener;
 pub mod origin;
 pub mod plain_request;
-pub mod prepared;
 #[cfg(unix)]
 pub mod socket;
 #[cfg(not(unix))]
@@ -94,48 +95,48 @@ impl Transport {
         }
     }
 
-    /// Has the reactor tell under `key` what the transport is ready for from now on, as far as it can.
-    pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+    /// Moves the registration to `key`. A transport that is bound to the runtime is registered.
+    pub fn reregister(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match self {
             Self::Bridge(bridge) => Ok(Self::Bridge(bridge)),
-            Self::Socket(socket) => socket.watch(registry, key).map(Self::Socket),
-            Self::Tls(tls) => tls.watch(registry, key).map(|tls| Self::Tls(Box::new(tls))),
+            Self::Socket(socket) => socket.reregister(registry, key).map(Self::Socket),
+            Self::Tls(tls) => tls.reregister(registry, key).map(|tls| Self::Tls(Box::new(tls))),
         }
     }
 
-    /// As [`bind`](Self::bind) and [`watch`](Self::watch) in one.
-    pub fn watched(source: Source, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+    /// Registers the source with the reactor, which reports events of it under `key`. A bridge wakes its task instead.
+    pub fn register(source: Source, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match source {
-            Source::Accepted(descriptor) => Socket::accepted(descriptor, registry, key).map(Self::Socket),
+            Source::Accepted(descriptor) => Socket::register_accepted(descriptor, registry, key).map(Self::Socket),
             Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
-            Source::Descriptor(descriptor) => Socket::watched(descriptor, registry, key).map(Self::Socket),
+            Source::Descriptor(descriptor) => Socket::register(descriptor, registry, key).map(Self::Socket),
             Source::Tls(descriptor, config) => {
-                let socket = Socket::accepted(descriptor, registry, key)?;
+                let socket = Socket::register_accepted(descriptor, registry, key)?;
                 Ok(Self::Tls(Box::new(Tls::new(socket, config)?)))
             }
         }
     }
 
-    /// Whether a poll that is pending wakes its task. Otherwise the reactor has news when there is something to do.
+    /// Whether a poll that is pending wakes its task. Otherwise the reactor reports an event when there is something to do.
     pub fn wakes(&self) -> bool {
         matches!(self, Self::Bridge(_)) || cfg!(not(unix))
     }
 
-    /// The reactor has news.
-    pub fn note(&self, news: Readiness) {
+    /// Takes an event of the reactor.
+    pub fn on_readiness(&self, readiness: Readiness) {
         match self {
             Self::Bridge(_) => {}
-            Self::Socket(socket) => socket.note(news),
-            Self::Tls(tls) => tls.note(news),
+            Self::Socket(socket) => socket.on_readiness(readiness),
+            Self::Tls(tls) => tls.on_readiness(readiness),
         }
     }
 
-    /// The transport is about to be dropped.
-    pub fn unwatch(&self, registry: &Registry) {
+    /// To be called before the transport is dropped.
+    pub fn deregister(&self, registry: &Registry) {
         match self {
             Self::Bridge(_) => {}
-            Self::Socket(socket) => socket.unwatch(registry),
-            Self::Tls(tls) => tls.unwatch(registry),
+            Self::Socket(socket) => socket.deregister(registry),
+            Self::Tls(tls) => tls.deregister(registry),
         }
     }
 

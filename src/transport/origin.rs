@@ -2,7 +2,7 @@
 //!
 //! Owns the allowed origins. Pure. Read with the options, asked once per handshake.
 
-use super::host::Authority;
+use super::authority::Authority;
 use crate::error::{Error, ErrorKind};
 
 /// Which pages may connect. A request without an origin does not come from a page and passes.

@@ -101,17 +101,17 @@ impl Socket {
     }
 
     /// To be watched from the start.
-    pub fn watched(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+    pub fn register(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         Self::watch_prepared(prepare(descriptor)?, registry, key)
     }
 
     /// The same for one that [`Listening`] has accepted.
-    pub fn accepted(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+    pub fn register_accepted(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         Self::watch_prepared(descriptor.into(), registry, key)
     }
 
     /// From now on `registry`'s reactor tells under `key` what the socket is ready for, and no task is woken.
-    pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+    pub fn reregister(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match self.0 {
             Mode::Awaited(socket) => Self::watch_prepared((*socket).into_inner(), registry, key),
             Mode::Watched(watched) => {
@@ -122,14 +122,14 @@ impl Socket {
     }
 
     /// The reactor has news.
-    pub fn note(&self, news: Readiness) {
+    pub fn on_readiness(&self, readiness: Readiness) {
         if let Mode::Watched(watched) = &self.0 {
-            watched.note(news);
+            watched.on_readiness(readiness);
         }
     }
 
     /// The socket is about to go: its descriptor may live on elsewhere, and news of it must not.
-    pub fn unwatch(&self, registry: &Registry) {
+    pub fn deregister(&self, registry: &Registry) {
         if let Mode::Watched(watched) = &self.0 {
             registry.remove(watched.socket.as_raw_fd());
         }
@@ -216,9 +216,9 @@ impl Socket {
 }
 
 impl Watched {
-    fn note(&self, news: Readiness) {
+    fn on_readiness(&self, readiness: Readiness) {
         let mut known = self.readiness.get();
-        known.add(news);
+        known.add(readiness);
         self.readiness.set(known);
     }
 

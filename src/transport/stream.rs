@@ -60,11 +60,11 @@ pub mod reactor {
             Ok((Self, Registry))
         }
 
-        pub fn poll_news(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        pub fn poll_events(&mut self, _: &mut Context<'_>) -> Poll<()> {
             Poll::Pending
         }
 
-        pub fn take_news(&mut self, _: impl FnMut(WatchKey, Readiness)) {}
+        pub fn take_events(&mut self, _: impl FnMut(WatchKey, Readiness)) {}
     }
 }
 
@@ -91,21 +91,21 @@ impl Socket {
         TcpStream::from_std(stream).map(Self)
     }
 
-    pub fn watched(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
+    pub fn register(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
         Self::bind(descriptor)
     }
 
-    pub fn accepted(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
+    pub fn register_accepted(descriptor: Descriptor, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
         Self::bind(descriptor)
     }
 
-    pub fn watch(self, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
+    pub fn reregister(self, _: &reactor::Registry, _: reactor::WatchKey) -> io::Result<Self> {
         Ok(self)
     }
 
-    pub fn note(&self, _: Readiness) {}
+    pub fn on_readiness(&self, _: Readiness) {}
 
-    pub fn unwatch(&self, _: &reactor::Registry) {}
+    pub fn deregister(&self, _: &reactor::Registry) {}
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {

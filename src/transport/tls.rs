@@ -24,25 +24,25 @@ const RECORDS_PER_READ: usize = 16;
 
 /// What a certificate or key in PEM is not.
 #[derive(Debug)]
-pub enum TlsFault {
+pub enum TlsError {
     Certificate(Box<dyn std::error::Error + Send + Sync>),
     Key(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What sessions are made with; shared by all of a listener.
-pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsFault> {
+pub fn server_config(certificates: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|fault| TlsFault::Certificate(fault.into()))?;
+    let chain = chain.map_err(|fault| TlsError::Certificate(fault.into()))?;
     if chain.is_empty() {
-        return Err(TlsFault::Certificate("there is no certificate in it".into()));
+        return Err(TlsError::Certificate("there is no certificate in it".into()));
     }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| TlsFault::Key(fault.into()))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|fault| TlsError::Key(fault.into()))?;
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|fault| TlsFault::Key(fault.into()))?;
+        .map_err(|fault| TlsError::Key(fault.into()))?;
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(|fault| match fault {
-        rustls::Error::InvalidCertificate(_) => TlsFault::Certificate(fault.into()),
-        fault => TlsFault::Key(fault.into()),
+        rustls::Error::InvalidCertificate(_) => TlsError::Certificate(fault.into()),
+        fault => TlsError::Key(fault.into()),
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -72,16 +72,16 @@ impl Tls {
         })
     }
 
-    pub fn watch(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
-        Ok(Self { socket: self.socket.watch(registry, key)?, ..self })
+    pub fn reregister(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        Ok(Self { socket: self.socket.reregister(registry, key)?, ..self })
     }
 
-    pub fn note(&self, news: Readiness) {
-        self.socket.note(news);
+    pub fn on_readiness(&self, readiness: Readiness) {
+        self.socket.on_readiness(readiness);
     }
 
-    pub fn unwatch(&self, registry: &Registry) {
-        self.socket.unwatch(registry);
+    pub fn deregister(&self, registry: &Registry) {
+        self.socket.deregister(registry);
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {

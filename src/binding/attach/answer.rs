@@ -1,4 +1,4 @@
-//! Refusals that are written through Node, for want of a shard. Runs on Node's thread.
+//! RejectionMode that are written through Node, for want of a shard. Runs on Node's thread.
 
 use napi::bindgen_prelude::{Buffer, FnArgs, Function, JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, Result};

@@ -14,17 +14,17 @@ use super::{Run, WebSocketService};
 use crate::application::interface::{Event, EventKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::leak_detector_handler::Leak;
-use crate::memory::memory_manager::{Depth, Freed, MemoryEffects, MemoryManager, Settings};
-use crate::memory::progressive_degradation::{Change, DegradationLevel, Thresholds};
-use crate::memory::sources::{Holdings, Pressure, Reading, Source, Usage};
-use crate::monitoring::health_checker::Degradation;
+use crate::memory::memory_manager::{MemoryEffects, MemoryManager, ReclaimLevel, Reclaimed, Settings};
+use crate::memory::progressive_degradation::{DegradationLevel, LevelChange, Thresholds};
+use crate::memory::sources::{Pressure, PressureSource, Reading, ServiceUsage, Usage};
+use crate::monitoring::counters::DropReason;
+use crate::monitoring::health_checker::ActiveDegradation;
 use crate::monitoring::metrics_reporter::MemoryReading;
-use crate::monitoring::statistics_collector::UnixMillis;
-use crate::monitoring::tally::DropReason;
 use crate::protocol::outgoing;
 use crate::shard::event_loop::Command;
 use crate::shard::service_options::ServiceOptions;
-use crate::transport::prepared::Prepared;
+use crate::transport::encoded_message::EncodedMessage;
+use crate::types::UnixMillis;
 
 /// A publish that has waited this long for its shard is of no use any more, and the shard in trouble.
 const STALE_OPERATION: Duration = Duration::from_secs(30);
@@ -104,11 +104,11 @@ impl WebSocketService {
     }
 
     /// What the pressure does to the service, if anything.
-    pub(super) fn degradation(&self) -> Option<Degradation> {
+    pub(super) fn degradation(&self) -> Option<ActiveDegradation> {
         let level = self.degradation_level();
-        (level != DegradationLevel::Normal).then(|| Degradation {
+        (level != DegradationLevel::Normal).then(|| ActiveDegradation {
             level: level.as_str(),
-            sheds: level.sheds(),
+            rejects_new_connections: level.rejects_new_connections(),
             pressure: self.memory_pressure().map(|pressure| (pressure.ratio * 100.0, pressure.source.as_str())),
         })
     }
@@ -116,11 +116,14 @@ impl WebSocketService {
     pub(super) fn memory_reading(&self) -> MemoryReading {
         let reading = self.run().map(|run| run.memory.reading()).unwrap_or_default();
         let sizes = self.sizes();
-        let usages =
-            [(Source::Container, reading.container), (Source::Heap, reading.heap), (Source::Machine, reading.machine)]
-                .into_iter()
-                .filter_map(|(source, usage)| Some((source.as_str(), usage?.ratio())))
-                .collect();
+        let usages = [
+            (PressureSource::Container, reading.container),
+            (PressureSource::Heap, reading.heap),
+            (PressureSource::Machine, reading.machine),
+        ]
+        .into_iter()
+        .filter_map(|(source, usage)| Some((source.as_str(), usage?.ratio())))
+        .collect();
         MemoryReading {
             level: self.degradation_level().number(),
             usages,
@@ -138,13 +141,14 @@ impl WebSocketService {
     /// To every open connection, past the queue: what the service says of itself is not a publish that a full queue
     /// may refuse.
     fn announce(&self, run: &Run, message: Vec<u8>) {
-        let message = Prepared::text(message);
+        let message = EncodedMessage::text(message);
         run.order(|| Command::Announce(message.clone()));
         self.statistics.broadcast(UnixMillis::now());
     }
 
-    fn give_back(&self, depth: Depth, dedupe_cleanup_age: Duration) -> Freed {
-        let mut freed = Freed { dedupe_entries: self.forget_updates(depth, dedupe_cleanup_age), ..Freed::default() };
+    fn give_back(&self, depth: ReclaimLevel, dedupe_cleanup_age: Duration) -> Reclaimed {
+        let mut freed =
+            Reclaimed { dedupe_entries: self.forget_updates(depth, dedupe_cleanup_age), ..Reclaimed::default() };
         let Some(run) = self.run() else { return freed };
         let now = Instant::now();
         freed.operations = run.shards.iter().map(|shard| shard.operations.discard_older(now, STALE_OPERATION)).sum();
@@ -160,21 +164,21 @@ impl WebSocketService {
             freed.connections += relief.connections;
             freed.bytes += relief.bytes;
         }
-        if depth == Depth::Emergency {
+        if depth == ReclaimLevel::Emergency {
             self.host.release_memory();
         }
         freed
     }
 
-    fn forget_updates(&self, depth: Depth, cleanup_age: Duration) -> usize {
+    fn forget_updates(&self, depth: ReclaimLevel, cleanup_age: Duration) -> usize {
         let mut dedupe = self.dedupe();
         match depth {
-            Depth::Routine => {
+            ReclaimLevel::Routine => {
                 // What the window still covers is needed, whatever its age.
                 let age = cleanup_age.max(self.runtime.values().dedupe_window);
                 dedupe.evict_older_than(self.elapsed_ms(), u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
             }
-            Depth::Emergency => {
+            ReclaimLevel::Emergency => {
                 let count = dedupe.len();
                 dedupe.clear();
                 count
@@ -190,10 +194,10 @@ impl Effects {
 }
 
 impl MemoryEffects for Effects {
-    fn holdings(&self) -> Holdings {
+    fn service_usage(&self) -> ServiceUsage {
         self.with(|service| {
-            let Some(run) = service.run() else { return Holdings::default() };
-            Holdings {
+            let Some(run) = service.run() else { return ServiceUsage::default() };
+            ServiceUsage {
                 connections: service.statistics.active_connections() as u64,
                 subscriptions: run.shared.routing.counts().pairs as u64,
                 queued_bytes: run.shards.iter().map(|shard| shard.operations.bytes() as u64).sum(),
@@ -215,12 +219,12 @@ impl MemoryEffects for Effects {
     fn measured(&self, reading: &Reading) {
         self.with(|service| {
             let pressure = service.memory_pressure().map_or(0.0, |pressure| pressure.ratio);
-            service.statistics.note_memory(reading.resident.unwrap_or(0), pressure);
+            service.statistics.set_memory(reading.resident.unwrap_or(0), pressure);
         });
     }
 
-    fn degrade(&self, change: &Change) {
-        let Change { level, previous, pressure } = *change;
+    fn degrade(&self, change: &LevelChange) {
+        let LevelChange { level, previous, pressure } = *change;
         self.with(|service| {
             if level > previous {
                 warn!(
@@ -252,7 +256,7 @@ impl MemoryEffects for Effects {
         });
     }
 
-    fn clean_up(&self, depth: Depth) -> Freed {
+    fn clean_up(&self, depth: ReclaimLevel) -> Reclaimed {
         self.with(|service| service.give_back(depth, self.dedupe_cleanup_age)).unwrap_or_default()
     }
 

@@ -15,12 +15,11 @@ use crate::application::interface::Event;
 use crate::error::{Error, ErrorKind};
 use crate::hub::operation_queue_manager::{Operation, Permit, Target};
 use crate::hub::subscription_manager::ShardSet;
-use crate::monitoring::statistics_collector::UnixMillis;
 use crate::protocol::outgoing;
-use crate::transport::prepared::Prepared;
-use crate::types::{BillId, Priority, ShardId};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::types::{BillId, Priority, ShardId, UnixMillis};
 
-/// Refusals come in thousands: the application and the log are told of the first, and of one a second from then on.
+/// RejectionMode come in thousands: the application and the log are told of the first, and of one a second from then on.
 const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a publish.
@@ -54,7 +53,7 @@ impl WebSocketService {
             if shards.is_empty() {
                 return Queued::Nowhere;
             }
-            let message = Prepared::text(outgoing::bill_update(bill, update, timestamp));
+            let message = EncodedMessage::text(outgoing::bill_update(bill, update, timestamp));
             run.queue(|shard| shards.contains(shard), &Target::Bill(bill), &message, Priority::Normal)
         });
         match queued {
@@ -75,7 +74,7 @@ impl WebSocketService {
             if connections.is_empty() {
                 return Queued::Nowhere;
             }
-            let message = Prepared::text(outgoing::notification(notification, UnixMillis::now().as_f64()));
+            let message = EncodedMessage::text(outgoing::notification(notification, UnixMillis::now().as_f64()));
             let mut shards = ShardSet::default();
             connections.iter().for_each(|connection| shards.insert(connection.shard));
             let target = Target::Connections(connections.as_slice().into());
@@ -88,7 +87,7 @@ impl WebSocketService {
 
     /// To every open connection. `message` is the whole message as JSON.
     pub fn broadcast_to_all(&self, message: String) {
-        let message = Prepared::text(message.into_bytes());
+        let message = EncodedMessage::text(message.into_bytes());
         match self.publishing(|run| run.queue(|_| true, &Target::Everybody, &message, Priority::Immediate)) {
             Queued::Nowhere => {}
             Queued::Everywhere => self.statistics.broadcast(UnixMillis::now()),
@@ -131,7 +130,7 @@ impl Run {
         &self,
         concerns: impl Fn(ShardId) -> bool,
         target: &Target,
-        message: &Arc<Prepared>,
+        message: &Arc<EncodedMessage>,
         priority: Priority,
     ) -> Queued {
         let concerned = self.shards.iter().filter(|shard| concerns(shard.id));

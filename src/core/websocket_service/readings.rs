@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::WebSocketService;
 use crate::application::circuit_breaker::Circuit;
 use crate::application::panic_guard;
-use crate::monitoring::health_checker::Surroundings;
+use crate::monitoring::health_checker::RuntimeInputs;
 use crate::monitoring::history::Second;
 use crate::monitoring::metrics_reporter::{self, Readings};
 use crate::monitoring::recent::Outgoing;
@@ -84,10 +84,10 @@ impl WebSocketService {
     }
 
     /// What the health check looks at beside the counters.
-    pub fn surroundings(&self, event_loop_delay: Option<Duration>) -> Surroundings {
+    pub fn surroundings(&self, event_loop_delay: Option<Duration>) -> RuntimeInputs {
         let open = self.circuits().into_iter().filter(|(_, circuit)| *circuit == Circuit::Open);
-        Surroundings {
-            silences: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.silence)).collect(),
+        RuntimeInputs {
+            shard_stalls: self.inspect(0).shards.iter().map(|shard| (shard.id.0, shard.stalled_for)).collect(),
             open_circuits: open.map(|(hook, _)| hook.label()).collect(),
             event_loop_delay,
             degradation: self.degradation(),

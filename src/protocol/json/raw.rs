@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
-use super::text::Characters;
+use super::characters::Characters;
 
 /// A string longer than this between its quotes is not read as a number.
 const MAX_NUMBER_TEXT: usize = 64;

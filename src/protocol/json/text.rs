@@ -1,72 +1,10 @@
-//! JSON values as text: what an escape stands for, and `String(value)` as in a template string. Pure.
+//! JSON values as text: `String(value)` as in a template string. Pure.
 
-use std::str::Chars;
-
+use super::characters::Characters;
 use super::raw::{Kind, RawJson, value_end};
 
 /// How much of a value's text goes into a reply, in characters (code points).
 pub const MAX_TEXT: usize = 256;
-
-/// The characters of a string's inside. A surrogate without its partner reads as U+FFFD.
-#[derive(Clone, Debug)]
-pub struct Characters<'m>(Chars<'m>);
-
-impl<'m> Characters<'m> {
-    /// `written` stands between the quotes of a string that was checked.
-    pub fn of(written: &'m str) -> Self {
-        Self(written.chars())
-    }
-
-    fn escape(&mut self) -> char {
-        match self.0.next() {
-            Some('b') => '\u{8}',
-            Some('f') => '\u{c}',
-            Some('n') => '\n',
-            Some('r') => '\r',
-            Some('t') => '\t',
-            Some('u') => self.unicode_escape(),
-            Some(itself) => itself,
-            None => char::REPLACEMENT_CHARACTER,
-        }
-    }
-
-    fn unicode_escape(&mut self) -> char {
-        let unit = self.code_unit();
-        if !(0xd800..0xdc00).contains(&unit) {
-            // `None` for a low surrogate that no high one precedes.
-            return char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-        }
-        let mut ahead = self.clone();
-        if ahead.0.next() == Some('\\') && ahead.0.next() == Some('u') {
-            let low = ahead.code_unit();
-            if (0xdc00..0xe000).contains(&low) {
-                *self = ahead;
-                let point = 0x1_0000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-                return char::from_u32(point).unwrap_or(char::REPLACEMENT_CHARACTER);
-            }
-        }
-        char::REPLACEMENT_CHARACTER
-    }
-
-    fn code_unit(&mut self) -> u32 {
-        let mut unit = 0;
-        for digit in self.0.by_ref().take(4) {
-            unit = unit << 4 | digit.to_digit(16).unwrap_or(0);
-        }
-        unit
-    }
-}
-
-impl Iterator for Characters<'_> {
-    type Item = char;
-
-    fn next(&mut self) -> Option<char> {
-        match self.0.next()? {
-            '\\' => Some(self.escape()),
-            character => Some(character),
-        }
-    }
-}
 
 impl RawJson<'_> {
     /// `String(value)`, cut after its first [`MAX_TEXT`] characters. Linear in what is looked at: nested lists are one list

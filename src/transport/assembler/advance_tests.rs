@@ -4,29 +4,30 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 use super::tests::{LIMITS, assemble, begin, control, frame, more, show, text};
 use super::*;
 use crate::transport::deflate::Deflaters;
-use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::encoding::Encoding;
 
 /// Says to each message in turn what it was told to, and records what it is asked and given.
 struct Scripted<'s> {
-    admissions: &'s mut dyn FnMut(Announced) -> Admission,
+    admissions: &'s mut dyn FnMut(MessageInfo) -> Intake,
     heard: Vec<String>,
 }
 
-impl Receiver for Scripted<'_> {
-    fn admit(&mut self, announced: Announced) -> Admission {
-        (self.admissions)(announced)
+impl MessageSink for Scripted<'_> {
+    fn before_message(&mut self, info: MessageInfo) -> Intake {
+        (self.admissions)(info)
     }
 
-    fn receive(&mut self, message: Message<'_>) -> ControlFlow<()> {
+    fn on_message(&mut self, message: Message<'_>) -> ControlFlow<()> {
         self.heard.push(show(message));
         ControlFlow::Continue(())
     }
 }
 
-const TAKE: Admission = Admission::Take { max_inflated: usize::MAX };
+const TAKE: Intake = Intake::Take { max_inflated: usize::MAX };
 
 fn compressed(payload: &[u8]) -> Vec<u8> {
-    let policy = crate::transport::deflate::Policy::SERVICE;
+    let policy = crate::transport::deflate::DeflatePolicy::SERVICE;
     let negotiated = crate::transport::deflate::negotiate("permessage-deflate", &policy).expect("acceptable");
     let Encoding::Deflate(class) = negotiated.expect("offered").encoding() else { unreachable!("it compresses") };
     Deflaters::default().deflate(class, payload).expect("compressed")
@@ -36,7 +37,7 @@ fn compressed(payload: &[u8]) -> Vec<u8> {
 fn feed(
     bytes: &[u8],
     piece: usize,
-    admissions: &mut dyn FnMut(Announced) -> Admission,
+    admissions: &mut dyn FnMut(MessageInfo) -> Intake,
 ) -> (Vec<String>, Result<usize, CloseReason>) {
     let (mut assembler, mut inflater) = (Assembler::new(true), Inflater::default());
     let mut receiver = Scripted { admissions, heard: Vec::new() };
@@ -85,7 +86,7 @@ fn what_is_put_off_comes_later_whole_and_in_order_however_it_is_cut() {
             let mut asked = 0;
             let (heard, left) = feed(&bytes, piece, &mut |_| {
                 asked += 1;
-                if asked % period == 0 { TAKE } else { Admission::Wait }
+                if asked % period == 0 { TAKE } else { Intake::Wait }
             });
             assert_eq!((heard, left), (expected.clone(), Ok(0)), "pieces of {piece}, every {period}.");
         }
@@ -97,7 +98,7 @@ fn before_a_message_that_has_to_wait_nothing_of_it_is_taken() {
     let mut bytes = [text(b"one"), text(b"two")].concat();
     let before = bytes.clone();
     let mut assembler = Assembler::new(true);
-    let mut receiver = Scripted { admissions: &mut |_| Admission::Wait, heard: Vec::new() };
+    let mut receiver = Scripted { admissions: &mut |_| Intake::Wait, heard: Vec::new() };
     for _ in 0..3 {
         let taken = assembler.advance(&mut bytes, &LIMITS, &mut Inflater::default(), &mut receiver);
         assert_eq!((taken, assembler.heap_bytes()), (Ok(0), 0));
@@ -114,7 +115,7 @@ fn what_is_skipped_is_neither_inflated_nor_checked() {
         let mut asked = 0;
         let (heard, left) = feed(&bytes, piece, &mut |_| {
             asked += 1;
-            if asked == 4 { TAKE } else { Admission::Skip }
+            if asked == 4 { TAKE } else { Intake::Skip }
         });
         assert_eq!((heard, left), (vec!["text heard".to_owned()], Ok(0)), "pieces of {piece}");
     }
@@ -122,15 +123,15 @@ fn what_is_skipped_is_neither_inflated_nor_checked() {
 
 #[test]
 fn a_message_that_inflates_to_more_than_fits_is_left_as_it_was() {
-    let message = Prepared::text(vec![b'z'; 500]);
+    let message = EncodedMessage::text(vec![b'z'; 500]);
     assert_eq!(message.payload().len(), 500);
     let mut bytes = frame(OpCode::Data(Data::Text), true, true, &compressed(message.payload()));
     let before = bytes.clone();
     let mut assembler = Assembler::new(true);
     for (max_inflated, taken) in [(499, 0), (500, bytes.len())] {
-        let mut admissions = |announced: Announced| {
-            assert!(announced.is_compressed && !announced.is_reassembled);
-            Admission::Take { max_inflated }
+        let mut admissions = |info: MessageInfo| {
+            assert!(info.is_compressed && !info.is_reassembled);
+            Intake::Take { max_inflated }
         };
         let mut receiver = Scripted { admissions: &mut admissions, heard: Vec::new() };
         let result = assembler.advance(&mut bytes, &LIMITS, &mut Inflater::default(), &mut receiver);
@@ -144,15 +145,15 @@ fn a_message_that_inflates_to_more_than_fits_is_left_as_it_was() {
 
 #[test]
 fn a_message_is_announced_with_all_its_fragments() {
-    let mut announced = Vec::new();
+    let mut info = Vec::new();
     let bytes = [begin(b"abc"), control(Control::Ping, b"12"), more(b"de", true), text(b"f")].concat();
     let (heard, _) = feed(&bytes, bytes.len(), &mut |next| {
-        announced.push((next.kind, next.wire_bytes, next.is_reassembled));
+        info.push((next.kind, next.wire_bytes, next.is_reassembled));
         TAKE
     });
     assert_eq!(heard.len(), 3);
     // The ping stands between two fragments, but is whole itself.
-    assert_eq!(announced, [(Kind::Ping, 2, false), (Kind::Text, 5, true), (Kind::Text, 1, false)]);
+    assert_eq!(info, [(Kind::Ping, 2, false), (Kind::Text, 5, true), (Kind::Text, 1, false)]);
 }
 
 /// Skips in pieces; whether a close frame was found, and what was left behind it.
@@ -219,7 +220,7 @@ proptest! {
         let mut asked = 0;
         let (heard, result) = feed(&bytes, piece, &mut |_| {
             asked += 1;
-            if asked % 2 == 0 { TAKE } else { Admission::Wait }
+            if asked % 2 == 0 { TAKE } else { Intake::Wait }
         });
         prop_assert_eq!(heard, expected);
         prop_assert_eq!(result.err(), end);

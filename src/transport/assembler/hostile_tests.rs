@@ -2,8 +2,9 @@
 
 use super::tests::{LIMITS, MASK, assemble, assemble_anyhow, begin, control, fails, frame, more, show, text};
 use super::*;
-use crate::transport::deflate::{Deflaters, Policy, WindowClass, negotiate};
-use crate::transport::prepared::Encoding;
+use crate::transport::deflate::{DeflatePolicy, Deflaters, negotiate};
+use crate::transport::encoding::Encoding;
+use crate::transport::encoding::WindowClass;
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
@@ -19,7 +20,7 @@ fn deflated(bits: u8, payload: &[u8]) -> Vec<u8> {
 
 fn window(bits: u8) -> WindowClass {
     let offer = format!("permessage-deflate; server_max_window_bits={bits}");
-    let accepted = negotiate(&offer, &Policy::FULL_RANGE).expect("acceptable").expect("offered");
+    let accepted = negotiate(&offer, &DeflatePolicy::FULL_RANGE).expect("acceptable").expect("offered");
     match accepted.encoding() {
         Encoding::Deflate(class) => class,
         Encoding::Plain => unreachable!("an accepted offer compresses"),

@@ -4,7 +4,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use super::*;
 use crate::transport::deflate::Deflaters;
-use crate::transport::prepared::{Encoding, Prepared};
+use crate::transport::encoded_message::EncodedMessage;
+use crate::transport::encoding::Encoding;
 
 pub(super) const LIMITS: Limits = Limits { max_message: 1000, max_fragments: 100 };
 pub(super) const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -197,9 +198,9 @@ fn a_million_empty_fragments_cost_nothing_and_are_too_many() {
 #[test]
 fn compressed_and_plain_messages_mix_and_fragments_of_one_are_inflated_together() {
     let long = "compress me ".repeat(50);
-    let message = Prepared::text(long.clone().into_bytes());
+    let message = EncodedMessage::text(long.clone().into_bytes());
     let encoding =
-        crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::Policy::SERVICE)
+        crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::DeflatePolicy::SERVICE)
             .expect("acceptable")
             .expect("offered")
             .encoding();
@@ -227,9 +228,9 @@ fn compressed_and_plain_messages_mix_and_fragments_of_one_are_inflated_together(
     fails(&frame(OpCode::Data(Data::Text), true, true, &bomb), CloseReason::MessageTooBig);
 }
 
-fn window() -> crate::transport::deflate::WindowClass {
+fn window() -> crate::transport::encoding::WindowClass {
     let accepted =
-        crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::Policy::SERVICE);
+        crate::transport::deflate::negotiate("permessage-deflate", &crate::transport::deflate::DeflatePolicy::SERVICE);
     match accepted.expect("acceptable").expect("offered").encoding() {
         Encoding::Deflate(class) => class,
         Encoding::Plain => unreachable!("an accepted offer compresses"),

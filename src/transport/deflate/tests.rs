@@ -6,7 +6,7 @@ const FIXED: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10";
 
 fn answer(header: &str) -> Result<Option<String>, Unacceptable> {
-    negotiate(header, &Policy::SERVICE).map(|accepted| accepted.map(|accepted| accepted.response()))
+    negotiate(header, &DeflatePolicy::SERVICE).map(|accepted| accepted.map(|accepted| accepted.response()))
 }
 
 #[test]
@@ -68,11 +68,14 @@ fn what_is_malformed_or_unknown_is_refused() {
 fn the_full_range_gives_what_is_asked_for() {
     for bits in 9..=15_u8 {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
-        let accepted = negotiate(&offer, &Policy::FULL_RANGE).expect("acceptable").expect("offered");
+        let accepted = negotiate(&offer, &DeflatePolicy::FULL_RANGE).expect("acceptable").expect("offered");
         assert_eq!(accepted.encoding(), Encoding::Deflate(WindowClass::new(bits)));
         assert!(accepted.response().contains(&format!("server_max_window_bits={bits}")));
     }
-    assert_eq!(negotiate("permessage-deflate; server_max_window_bits=8", &Policy::FULL_RANGE), Err(Unacceptable));
+    assert_eq!(
+        negotiate("permessage-deflate; server_max_window_bits=8", &DeflatePolicy::FULL_RANGE),
+        Err(Unacceptable)
+    );
 }
 
 #[test]

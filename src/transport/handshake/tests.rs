@@ -9,12 +9,12 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPTED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
-fn policy() -> Policy {
-    Policy { path: "/ws".into(), deflate: None, origins: Origins::Any }
+fn policy() -> HandshakePolicy {
+    HandshakePolicy { path: "/ws".into(), deflate: None, origins: Origins::Any }
 }
 
-fn with_origins(origins: Origins) -> Policy {
-    Policy { origins, ..policy() }
+fn with_origins(origins: Origins) -> HandshakePolicy {
+    HandshakePolicy { origins, ..policy() }
 }
 
 fn valid() -> RequestHead {
@@ -277,9 +277,9 @@ fn a_refusal_may_be_a_connection_that_is_closed_at_once() {
             &[0x88, payload.len() as u8],
             &payload,
         ];
-        assert_eq!(Refusals::Close.answer(&rejection, Some(&upgrade)), expected.concat(), "{rejection:?}");
-        assert_eq!(Refusals::Close.answer(&rejection, None), rejection.response());
-        assert_eq!(Refusals::Status.answer(&rejection, Some(&upgrade)), rejection.response());
+        assert_eq!(RejectionMode::Close.answer(&rejection, Some(&upgrade)), expected.concat(), "{rejection:?}");
+        assert_eq!(RejectionMode::Close.answer(&rejection, None), rejection.response());
+        assert_eq!(RejectionMode::Status.answer(&rejection, Some(&upgrade)), rejection.response());
     }
     for rejection in [
         Rejection::InvalidExtensions,
@@ -290,7 +290,7 @@ fn a_refusal_may_be_a_connection_that_is_closed_at_once() {
         Rejection::MethodNotAllowed,
         Rejection::WrongPath,
     ] {
-        assert_eq!(Refusals::Close.answer(&rejection, Some(&upgrade)), rejection.response(), "{rejection:?}");
+        assert_eq!(RejectionMode::Close.answer(&rejection, Some(&upgrade)), rejection.response(), "{rejection:?}");
     }
 }
 

@@ -43,7 +43,7 @@ impl Reactor {
     }
 
     /// Ready when there is news; otherwise the task is woken by it.
-    pub fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.queue.poll_read_ready_mut(cx)) {
             Ok(mut guard) => {
                 guard.retain_ready();
@@ -55,9 +55,9 @@ impl Reactor {
     }
 
     /// Hands over what is new, without waiting.
-    pub fn take_news(&mut self, mut news: impl FnMut(WatchKey, Readiness)) {
+    pub fn take_events(&mut self, mut news: impl FnMut(WatchKey, Readiness)) {
         let events = &mut self.events;
-        // "Would block" makes the next `poll_news` pending: only when nothing was left behind.
+        // "Would block" makes the next `poll_events` pending: only when nothing was left behind.
         let _ = self.queue.try_io_mut(Interest::READABLE, |queue| {
             queue.poll(events, Some(Duration::ZERO))?;
             if events.iter().count() < NEWS_PER_TURN { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
@@ -104,16 +104,16 @@ mod tests {
 
     async fn news(reactor: &mut Reactor) -> Vec<(WatchKey, Readiness)> {
         let mut taken = Vec::new();
-        tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| reactor.poll_news(cx)))
+        tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| reactor.poll_events(cx)))
             .await
             .expect("news in time");
-        reactor.take_news(|key, readiness| taken.push((key, readiness)));
+        reactor.take_events(|key, readiness| taken.push((key, readiness)));
         taken
     }
 
     fn pair(registry: &Registry, key: WatchKey) -> (UnixStream, Socket) {
         let (peer, ours) = UnixStream::pair().expect("a pair");
-        (peer, Socket::watched(ours.into(), registry, key).expect("it can be watched"))
+        (peer, Socket::register(ours.into(), registry, key).expect("it can be watched"))
     }
 
     fn read(socket: &Socket) -> Poll<io::Result<usize>> {
@@ -131,13 +131,13 @@ mod tests {
         peer.write_all(b"abc").expect("room");
         let told = news(&mut reactor).await;
         assert!(matches!(told[..], [(7, Readiness { readable: true, ended: false, .. })]), "{told:?}");
-        socket.note(told[0].1);
+        socket.on_readiness(told[0].1);
         assert!(matches!(read(&socket), Poll::Ready(Ok(3))));
         assert!(read(&socket).is_pending());
         peer.write_all(b"de").expect("room");
         drop(peer);
         for (_, readiness) in news(&mut reactor).await {
-            socket.note(readiness);
+            socket.on_readiness(readiness);
         }
         assert!(matches!(read(&socket), Poll::Ready(Ok(2))), "what came before the end");
         assert!(matches!(read(&socket), Poll::Ready(Ok(0))), "the end, without another edge");
@@ -166,12 +166,12 @@ mod tests {
         let socket = Socket::bind(ours.into()).expect("it can be awaited");
         peer.write_all(b"early").expect("room");
         std::future::poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
-        let socket = socket.watch(&registry, 3).expect("it can be watched");
+        let socket = socket.reregister(&registry, 3).expect("it can be watched");
         let told = news(&mut reactor).await;
         assert!(matches!(told[..], [(3, Readiness { readable: true, .. })]), "{told:?}");
-        socket.note(told[0].1);
+        socket.on_readiness(told[0].1);
         assert!(matches!(read(&socket), Poll::Ready(Ok(5))));
-        socket.unwatch(&registry);
+        socket.deregister(&registry);
         peer.write_all(b"unheard").expect("room");
         let (mut other, _kept) = pair(&registry, 4);
         other.write_all(b"x").expect("room");

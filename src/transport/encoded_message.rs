@@ -8,17 +8,11 @@ use std::sync::{Arc, OnceLock};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use crate::transport::deflate::{Deflaters, WindowClass};
-
-/// How a connection's messages go on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    Plain,
-    Deflate(WindowClass),
-}
+use crate::transport::deflate::Deflaters;
+use crate::transport::encoding::{Encoding, WindowClass};
 
 #[derive(Debug)]
-pub struct Prepared {
+pub struct EncodedMessage {
     /// Head and payload.
     plain: Box<[u8]>,
     head_bytes: u8,
@@ -37,7 +31,7 @@ enum Content {
     Text,
 }
 
-impl Prepared {
+impl EncodedMessage {
     /// A text message. The caller vouches for UTF-8.
     pub fn text(payload: Vec<u8>) -> Arc<Self> {
         Self::single(Content::Text, OpCode::Data(Data::Text), &payload)
@@ -169,11 +163,15 @@ impl Prepared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::deflate::{Inflater, Negotiated, Policy, negotiate};
+    use crate::transport::deflate::{DeflatePolicy, Inflater, Negotiated, negotiate};
 
     fn encoding(bits: u8) -> Encoding {
         let offer = format!("permessage-deflate; server_max_window_bits={bits}");
-        negotiate(&offer, &Policy::FULL_RANGE).ok().flatten().as_ref().map_or(Encoding::Plain, Negotiated::encoding)
+        negotiate(&offer, &DeflatePolicy::FULL_RANGE)
+            .ok()
+            .flatten()
+            .as_ref()
+            .map_or(Encoding::Plain, Negotiated::encoding)
     }
 
     #[test]
@@ -186,7 +184,7 @@ mod tests {
             (65_535, vec![0x81, 126, 0xff, 0xff]),
             (65_536, vec![0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
-            let message = Prepared::text(vec![b'x'; length]);
+            let message = EncodedMessage::text(vec![b'x'; length]);
             assert_eq!(message.frame(Encoding::Plain, 0, &mut deflaters), [head, vec![b'x'; length]].concat());
             assert_eq!(message.payload().len(), length);
         }
@@ -195,13 +193,13 @@ mod tests {
     #[test]
     fn a_message_is_compressed_once_per_class_and_only_from_the_threshold_on() {
         let (mut one, mut other) = (Deflaters::default(), Deflaters::default());
-        let message = Prepared::text("abc".repeat(1000).into_bytes());
+        let message = EncodedMessage::text("abc".repeat(1000).into_bytes());
         let first = message.frame(encoding(10), 1024, &mut one).as_ptr();
         assert_eq!(message.frame(encoding(10), 1024, &mut other).as_ptr(), first);
         assert_ne!(message.frame(encoding(12), 1024, &mut other).as_ptr(), first);
         assert_eq!(message.frame(encoding(10), 3001, &mut one).len(), 3004);
         assert_eq!(message.encoded_len(encoding(10)), message.frame(encoding(10), 0, &mut one).len());
-        assert_eq!(Prepared::ping().frame(encoding(10), 0, &mut one), [0x89, 0]);
+        assert_eq!(EncodedMessage::ping().frame(encoding(10), 0, &mut one), [0x89, 0]);
     }
 
     #[test]
@@ -211,7 +209,7 @@ mod tests {
         let text: String = (0..2000).map(|number| format!("{{\"n\":{number}}}")).collect();
         for bits in 9..=15 {
             for _ in 0..2 {
-                let message = Prepared::text(text.clone().into_bytes());
+                let message = EncodedMessage::text(text.clone().into_bytes());
                 let frame = message.frame(encoding(bits), 0, &mut deflaters);
                 assert_eq!(frame.first(), Some(&0xc1));
                 let head = if frame.len() > 4 + 65_535 { 10 } else { 4 };
@@ -224,16 +222,16 @@ mod tests {
     #[test]
     fn parts_are_put_together_exactly() {
         let parts: [&[u8]; 3] = [b"1", b"", b"33"];
-        let message = Prepared::concat(b"[", parts.iter().copied(), b',', b"]");
+        let message = EncodedMessage::concat(b"[", parts.iter().copied(), b',', b"]");
         assert_eq!(message.payload(), b"[1,,33]");
-        assert_eq!(Prepared::concat(b"[", std::iter::empty(), b',', b"]").payload(), b"[]");
+        assert_eq!(EncodedMessage::concat(b"[", std::iter::empty(), b',', b"]").payload(), b"[]");
     }
 
     #[test]
     fn a_message_is_one_buffer_of_its_exact_size_until_it_is_compressed() {
-        assert!(size_of::<Prepared>() <= 40 && size_of::<Encoding>() <= 2);
+        assert!(size_of::<EncodedMessage>() <= 40 && size_of::<Encoding>() <= 2);
         let part = vec![b'x'; 1000];
-        let message = Prepared::concat(b"[", [part.as_slice(); 3].into_iter(), b',', b"]");
+        let message = EncodedMessage::concat(b"[", [part.as_slice(); 3].into_iter(), b',', b"]");
         assert_eq!(message.heap_bytes(), 4 + 3004);
         let mut deflaters = Deflaters::default();
         let compressed = message.frame(encoding(10), 0, &mut deflaters).len();
@@ -246,15 +244,17 @@ mod tests {
     fn the_threshold_is_the_first_length_to_be_compressed() {
         let mut deflaters = Deflaters::default();
         for (length, first) in [(1023, 0x81), (1024, 0xc1)] {
-            let message = Prepared::text(vec![b'x'; length]);
+            let message = EncodedMessage::text(vec![b'x'; length]);
             assert_eq!(message.frame(encoding(10), 1024, &mut deflaters).first(), Some(&first), "{length}");
             assert_eq!(message.frame(Encoding::Plain, 1024, &mut deflaters).first(), Some(&0x81));
         }
-        let message = Prepared::binary(&[0; 1024]);
+        let message = EncodedMessage::binary(&[0; 1024]);
         assert_eq!(message.frame(encoding(10), 1024, &mut deflaters).first(), Some(&0xc2));
-        for message in
-            [Prepared::pong(&[0; 125]), Prepared::close(1000, &"x".repeat(123)), Prepared::raw(vec![0; 2000])]
-        {
+        for message in [
+            EncodedMessage::pong(&[0; 125]),
+            EncodedMessage::close(1000, &"x".repeat(123)),
+            EncodedMessage::raw(vec![0; 2000]),
+        ] {
             let plain = message.frame(Encoding::Plain, 0, &mut deflaters).to_vec();
             assert_eq!(message.frame(encoding(10), 0, &mut deflaters), plain);
         }
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn shards_that_need_a_message_at_once_share_one_compression() {
-        let message = Prepared::text(b"{\"n\":1},".repeat(5000));
+        let message = EncodedMessage::text(b"{\"n\":1},".repeat(5000));
         let frames: Vec<usize> = std::thread::scope(|scope| {
             let shard = || message.frame(encoding(10), 1024, &mut Deflaters::default()).as_ptr().addr();
             let shards: Vec<_> = (0..4).map(|_| scope.spawn(shard)).collect();
@@ -274,7 +274,10 @@ mod tests {
     #[test]
     fn close_frames_carry_code_and_reason() {
         let mut deflaters = Deflaters::default();
-        assert_eq!(Prepared::close(1001, "bye").frame(Encoding::Plain, 0, &mut deflaters), b"\x88\x05\x03\xe9bye");
-        assert_eq!(Prepared::close_empty().frame(Encoding::Plain, 0, &mut deflaters), b"\x88\x00");
+        assert_eq!(
+            EncodedMessage::close(1001, "bye").frame(Encoding::Plain, 0, &mut deflaters),
+            b"\x88\x05\x03\xe9bye"
+        );
+        assert_eq!(EncodedMessage::close_empty().frame(Encoding::Plain, 0, &mut deflaters), b"\x88\x00");
     }
 }

@@ -1,6 +1,6 @@
-//! Counts by reason: every close, drop, rejection and call of a hook falls under exactly one label of a bounded set.
+//! Counters by label: every close, drop, rejection and call of a hook falls under exactly one label of a bounded set.
 //!
-//! One per shard, written by its thread, read by whoever asks. Relaxed atomics: a sum may be a moment old, never torn.
+//! Each shard has its own, written by its thread and read by any. Relaxed atomics: a sum may be slightly out of date, never torn.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,26 +8,26 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::error::CloseReason;
 use crate::types::HookKind;
 
-/// A bounded set of things to count.
+/// A bounded set of labels.
 pub trait Label: Copy + 'static {
     const ALL: &'static [Self];
     fn index(self) -> usize;
 }
 
-/// One counter per label.
+/// One counter for each label of a set.
 #[derive(Debug)]
-pub struct Counters<L> {
+pub struct CounterFamily<L> {
     counts: Box<[AtomicU64]>,
     labels: PhantomData<L>,
 }
 
-impl<L: Label> Default for Counters<L> {
+impl<L: Label> Default for CounterFamily<L> {
     fn default() -> Self {
         Self { counts: L::ALL.iter().map(|_| AtomicU64::new(0)).collect(), labels: PhantomData }
     }
 }
 
-impl<L: Label> Counters<L> {
+impl<L: Label> CounterFamily<L> {
     pub fn add(&self, label: L, count: u64) {
         if let Some(counter) = self.counts.get(label.index()) {
             counter.fetch_add(count, Relaxed);
@@ -43,17 +43,7 @@ impl<L: Label> Counters<L> {
     }
 }
 
-/// What one shard counts by reason.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub closes: Counters<Close>,
-    pub drops: Counters<DropReason>,
-    pub hooks: Counters<(HookKind, HookOutcome)>,
-    pub rejections: Counters<Refusal>,
-    pub traffic: Counters<Traffic>,
-}
-
-/// Gives an enum its label set; `$text` is what the metrics call each.
+/// Defines an enum with its label set; `$text` is the label's text in the metrics.
 macro_rules! labels {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident => $text:literal,)+ }) => {
         $(#[$meta])*
@@ -85,15 +75,15 @@ labels! {
         TimedOut => "timed_out",
         /// Not called: its circuit is open.
         Refused => "circuit_open",
-        /// A failed try that was not the last.
+        /// A failed attempt that was not the last.
         Retried => "retried",
     }
 }
 
 labels! {
-    /// Why payloads were not delivered.
+    /// Why a payload was not delivered.
     DropReason {
-        /// Emptied by `cleanup()` or for want of memory.
+        /// Discarded by `cleanup()` or under memory pressure.
         Cleanup => "cleanup",
         /// Undelivered when the connection ended.
         Disconnected => "disconnected",
@@ -122,28 +112,28 @@ labels! {
 }
 
 labels! {
-    /// How connections ended.
-    Close {
+    /// Why a connection ended.
+    CloseCause {
         AuthenticationRequired => "authentication_required",
-        /// The peer said goodbye: 1000.
+        /// The peer closed with 1000.
         PeerNormal => "peer_normal",
-        /// The peer's page or process went away: 1001.
+        /// The peer closed with 1001: its page or process ends.
         PeerGoingAway => "peer_going_away",
-        /// A close frame of the peer's without a code.
+        /// The peer closed without a code.
         PeerNoStatus => "peer_no_status",
-        /// A close frame of the peer's with another code.
+        /// The peer closed with another code.
         PeerOther => "peer_other",
         /// The stream ended or failed without a close frame.
         Lost => "lost",
         /// No pong in time.
         Unresponsive => "unresponsive",
-        /// Cut at the end of the grace period.
+        /// Aborted at the end of the grace period.
         GraceExceeded => "grace_exceeded",
         InvalidData => "invalid_data",
         MessageTooBig => "message_too_big",
         ProtocolError => "protocol_error",
         RateLimited => "rate_limited",
-        /// The oldest of a user that came with one connection too many.
+        /// The user opened one connection too many, and this was its oldest.
         Replaced => "replaced",
         ServiceRestart => "service_restart",
         Shutdown => "shutdown",
@@ -153,11 +143,11 @@ labels! {
 }
 
 labels! {
-    /// Why requests were refused. Those that could not be read as such are the own port's; elsewhere Node answers them.
-    Refusal {
+    /// Why a request was rejected. Malformed heads occur on the own port only; elsewhere Node answers them.
+    RejectionReason {
         CircuitOpen => "circuit_open",
         ConnectionLimit => "connection_limit",
-        /// Own port: silent, and another one needed the place.
+        /// Own port: it sent nothing, and its place was given to another connection.
         Displaced => "displaced",
         ForbiddenOrigin => "forbidden_origin",
         HeadTooLarge => "head_too_large",
@@ -194,7 +184,7 @@ impl Label for (HookKind, HookOutcome) {
     }
 }
 
-impl From<CloseReason> for Close {
+impl From<CloseReason> for CloseCause {
     fn from(reason: CloseReason) -> Self {
         match reason {
             CloseReason::AuthenticationRequired => Self::AuthenticationRequired,
@@ -211,8 +201,8 @@ impl From<CloseReason> for Close {
     }
 }
 
-impl Close {
-    /// For a close frame of the peer's.
+impl CloseCause {
+    /// The cause for a close frame of the peer's.
     pub fn by_peer(code: u16) -> Self {
         match code {
             1000 => Self::PeerNormal,
@@ -229,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_pair_of_hook_and_outcome_has_a_counter_of_its_own() {
-        let counters = Counters::<(HookKind, HookOutcome)>::default();
+        let counters = CounterFamily::<(HookKind, HookOutcome)>::default();
         for (index, label) in <(HookKind, HookOutcome)>::ALL.iter().enumerate() {
             assert_eq!(label.index(), index);
             counters.add(*label, index as u64 + 1);

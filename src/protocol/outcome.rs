@@ -1,13 +1,13 @@
-//! How a request went. Made by `dialogue` when a command has been executed; the texts are the contract's. Pure.
+//! The result of a request. Made by the shard's `session` when a command has been executed; the texts are the contract's. Pure.
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::protocol::json::{RawJson, write_string};
-use crate::protocol::message_handler::bill_number;
+use crate::protocol::bills::GivenBill;
+use crate::protocol::json::RawJson;
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<'m> {
     /// `expires`: when the new claims end, in milliseconds since 1970.
@@ -89,32 +89,5 @@ impl<'m> RequestError<'m> {
             Self::UnknownType(kind) => return format!("Unknown message type: {kind}").into(),
         }
         .into()
-    }
-}
-
-/// A bill as the peer named it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GivenBill<'m>(pub RawJson<'m>);
-
-impl GivenBill<'_> {
-    /// Appends it as the peer wrote it, the number of a bill as JavaScript prints it.
-    pub fn write(self, out: &mut Vec<u8>) {
-        match bill_number(self.0).filter(|_| !self.is_plain()) {
-            Some(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            None => out.extend_from_slice(self.0.as_str().as_bytes()),
-        }
-    }
-
-    /// Appends a string in quotes that names it between two words.
-    pub fn write_sentence(self, out: &mut Vec<u8>, before: &str, after: &str) {
-        match bill_number(self.0) {
-            Some(number) => out.extend_from_slice(format!("\"{before}{number}{after}\"").as_bytes()),
-            None => write_string(out, &format!("{before}{}{after}", self.0.to_text())),
-        }
-    }
-
-    /// Whether it is digits alone, which JavaScript prints as they stand while they are a bill.
-    fn is_plain(self) -> bool {
-        self.0.as_str().bytes().all(|byte| byte.is_ascii_digit())
     }
 }
