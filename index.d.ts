@@ -201,34 +201,34 @@ export interface RuntimeConfig {
 /** A WebSocket service whose connections live in Rust threads. */
 export declare class WebSocketService {
   /**
-   * Adds a listener at the end. Any number per event; one that throws or rejects is logged and harms nobody. It runs in the async
-   * context (`AsyncLocalStorage`) in which it was added, with the service as `this`.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: there is no such event, or the listener is no function
+   * r" Adds a listener after the others. An event may have any number. A listener that throws or rejects is logged and does not affect
+   * r" the others. It runs in the async context (`AsyncLocalStorage`) in which it was added, with the service as `this`.
+   * r" @throws {TypeError} code `ERR_INVALID_ARGUMENT`: there is no such event, or the listener is no function
    */
   on<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** The same as `on`. */
+  /** r" The same as `on`. */
   addListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** Adds a listener before the others. */
+  /** r" Adds a listener before the others. */
   prependListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** Adds a listener that is called once. */
+  /** r" Adds a listener that is called once. */
   once<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** Adds a listener that is called once, before the others. */
+  /** r" Adds a listener before the others that is called once. */
   prependOnceListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
   /**
-   * Removes a listener, the newest if it was added several times. It is not called any more, not even for an event that is being
-   * delivered.
+   * r" Removes a listener, the newest if it was added several times. It is not called any more, not even for an event that is being
+   * r" delivered.
    */
   off<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** The same as `off`. */
+  /** r" The same as `off`. */
   removeListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
+  /** r" The listeners of an event, in the order of their calls. */
+  listeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
+  /** r" The same as `listeners`: those added by `once` have no wrapper. */
+  rawListeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
   /** Removes all listeners of an event, or of all events. */
   removeAllListeners(event?: keyof ServiceEvents): this
   /** How many listeners an event has, or how often it has this one. */
   listenerCount<E extends keyof ServiceEvents>(event: E, listener?: ServiceEvents[E]): number
-  /** The listeners of an event, in the order of their calls. */
-  listeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
-  /** The same as `listeners`: those added by `once` have no wrapper. */
-  rawListeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
   /** Calls the listeners of an event as the service does, with the first argument. Returns whether there are any. */
   emit<E extends keyof ServiceEvents>(event: E, ...args: Parameters<ServiceEvents[E]>): boolean
   /** 0: there is no limit of listeners. */
@@ -237,6 +237,41 @@ export declare class WebSocketService {
   setMaxListeners(count: number): this
   /** The events that have listeners. */
   eventNames(): Array<keyof ServiceEvents>
+  getStats(): ServiceStats
+  getHealthStatus(): HealthStatus
+  getMetrics(): ServiceMetrics
+  /** Sizes of everything the service keeps, and the memory of the process. */
+  forceMemoryAnalysis(): MemoryAnalysis
+  /** Prometheus text exposition format 0.0.4. */
+  metricsText(): string
+  /**
+   * What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
+   * nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
+   */
+  inspect(options?: { top?: number | undefined }): Inspection
+  /**
+   * The bills that any open connection of the user follows, in the order they were first followed.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
+   */
+  getUserSubscriptions(userId: string): Array<number>
+  /**
+   * Whether the user has an open connection.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
+   */
+  isUserConnected(userId: string): boolean
+  /**
+   * How many open connections the user has.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
+   */
+  getConnectionCount(userId: string): number
+  /** Everybody with an open connection, in the order of their first one. */
+  getAllConnectedUsers(): Array<string>
+  /**
+   * The users with a connection that follows the bill, each once.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a number nor absent
+   */
+  getBillSubscribers(billId: number): Array<string>
+  get state(): 'stopped' | 'running' | 'stopping'
   /** @throws {TypeError} code `ERR_INVALID_OPTION`: an option is unknown, of the wrong kind or out of range */
   constructor(options?: WebSocketServiceOptions)
   /**
@@ -286,40 +321,6 @@ export declare class WebSocketService {
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
    */
   broadcastToAll<Message extends BroadcastMessage>(message: Message): void
-  getStats(): ServiceStats
-  getHealthStatus(): HealthStatus
-  getMetrics(): ServiceMetrics
-  /** Sizes of everything the service keeps, and the memory of the process. */
-  forceMemoryAnalysis(): MemoryAnalysis
-  /** Prometheus text exposition format 0.0.4. */
-  metricsText(): string
-  /**
-   * What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
-   * nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
-   */
-  inspect(options?: { top?: number | undefined }): Inspection
-  /**
-   * The bills that any open connection of the user follows, in the order they were first followed.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
-   */
-  getUserSubscriptions(userId: string): Array<number>
-  /**
-   * Whether the user has an open connection.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
-   */
-  isUserConnected(userId: string): boolean
-  /**
-   * How many open connections the user has.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
-   */
-  getConnectionCount(userId: string): number
-  /** Everybody with an open connection, in the order of their first one. */
-  getAllConnectedUsers(): Array<string>
-  /**
-   * The users with a connection that follows the bill, each once.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a number nor absent
-   */
-  getBillSubscribers(billId: number): Array<string>
   /**
    * Sets options before `initialize()`: for the ready-made instance.
    * @throws {Error} code `ERR_ALREADY_RUNNING` while the service runs
@@ -327,7 +328,6 @@ export declare class WebSocketService {
   configure(options: WebSocketServiceOptions): void
   /** Settings that can be changed while the service runs. */
   get runtimeConfig(): RuntimeConfig
-  get state(): 'stopped' | 'running' | 'stopping'
   /**
    * Reports memory pressure from outside. At or above its threshold it degrades the service at once, at least
    * to `light`, for a minute or until a report below the threshold; what the service measures itself counts too.
@@ -342,7 +342,7 @@ export declare class WebSocketService {
   reportMemoryLeak(data: MemoryLeakData): void
 }
 
-/** The design's constants. */
+/** The default values of the option `base`. */
 export declare const BASE_CONFIG: Readonly<BaseConfig>
 
 export interface ConnectionMetrics {
@@ -369,7 +369,7 @@ export interface HealthStatus {
   uptime: number
   /** Seconds. */
   timeSinceLastActivity: number
-  /** Whether nothing needs attention at once. Idle is not ill. */
+  /** `false` if `status` is `unhealthy`. An idle service is healthy. */
   isHealthy: boolean
   status: 'healthy' | 'degraded' | 'unhealthy'
   stats: ServiceStats
@@ -377,7 +377,7 @@ export interface HealthStatus {
   /** Percent of V8's heap that is in use. */
   heapUsedPercent: number
   degradationLevel: DegradationLevel
-  /** Absent while the service does not run, and where nothing can be measured. */
+  /** Absent while the service is stopped, and where nothing can be measured. */
   memoryPressure?: MemoryPressure
   warnings: Array<string>
 }
@@ -395,13 +395,13 @@ export interface Inspection {
 /** Where `listen()` listens. */
 export interface ListenAddress {
   port: number
-  /** An address, also if a name was given. */
+  /** The address, even if a name was given. */
   host: string
 }
 
-/** How scarce memory is. */
+/** Memory pressure: how much of the available memory is in use. */
 export interface MemoryPressure {
-  /** 0 to 1, the worst of what is measured. */
+  /** 0 to 1, the highest of what is measured. */
   ratio: number
   /** What it was measured on: the control group, V8's heap, the machine's memory, or the application's own report. */
   source: 'container' | 'heap' | 'machine' | 'report'
@@ -433,7 +433,7 @@ export interface PerformanceMetrics {
   messageSuccessRate: number
 }
 
-/** One second of the past. */
+/** One second of the history. */
 export interface PerformanceSample {
   /** Milliseconds since 1970. */
   timestamp: number
@@ -446,7 +446,7 @@ export interface PerformanceSample {
   averageLatency: number
   /** Unwritten bytes of all connections. */
   pendingBytes: number
-  /** Bytes of the process in physical memory; 0 where the system does not tell. */
+  /** Bytes of the process in physical memory; 0 where the system does not report it. */
   residentBytes: number
   /** 0 to 1, as in `getHealthStatus()`. */
   memoryPressure: number
@@ -470,7 +470,7 @@ export interface ServiceStats {
   activeConnections: number
   /** Inbound messages, invalid ones included. */
   totalMessages: number
-  /** Announcements to all, and bill updates somebody was subscribed to. */
+  /** Messages to all, and bill updates that had a subscriber. */
   totalBroadcasts: number
   /** Payloads that were not delivered, whatever the reason. */
   droppedMessages: number
@@ -478,11 +478,11 @@ export interface ServiceStats {
   duplicateMessages: number
   /** Publishes refused because a queue was full. */
   queueOverflows: number
-  /** Users who came back within 60 s of losing their last connection. */
+  /** Users who connected again within 60 s of losing their last connection. */
   reconnections: number
   /** When the service object was made. */
   startTime: number
-  /** When somebody last connected, sent something or was broadcast to. */
+  /** When a client last connected or sent something, or a broadcast had a receiver. */
   lastActivity: number
   peakConnections: number
   /** Whole seconds. */

@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use carillon::error::CloseReason;
 use carillon::shard::outbox::{Flushed, Outbox};
 use carillon::transport::assembler::{Assembler, Limits, Message};
-use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
+use carillon::transport::bridge::{Bridge, Channel, Notifier, SocketAction};
 use carillon::transport::deflate::{self, Deflaters, Inflater, Negotiated};
 use carillon::transport::encoded_message::EncodedMessage;
 use carillon::transport::encoding::Encoding;
@@ -203,8 +203,8 @@ impl Server {
 /// Wakes the pump.
 struct Work(Arc<Notify>);
 
-impl Signal for Work {
-    fn signal(&self) {
+impl Notifier for Work {
+    fn notify(&self) {
         self.0.notify_one();
     }
 }
@@ -212,20 +212,20 @@ impl Signal for Work {
 /// A bridge to the stream, pumped by a task of its own.
 fn bridge(stream: TcpStream) -> Source {
     let work = Arc::new(Notify::new());
-    let pipe = Pipe::new(Box::new(Work(work.clone())));
+    let channel = Channel::new(Box::new(Work(work.clone())));
     tokio::task::spawn_local({
-        let pipe = pipe.clone();
+        let channel = channel.clone();
         async move {
             // A failure shows at the bridge's other end as a socket that is gone.
-            let _ = pump(stream, &pipe, &work).await;
-            pipe.peer_gone();
+            let _ = pump(stream, &channel, &work).await;
+            channel.peer_closed();
         }
     });
-    Source::Bridge(Bridge::new(pipe))
+    Source::Bridge(Bridge::new(channel))
 }
 
-/// What Node does with a socket: what arrives into the pipe, what the pipe's other end wants out of it.
-async fn pump(mut stream: TcpStream, pipe: &Pipe, work: &Notify) -> io::Result<()> {
+/// What Node does with a socket: what arrives into the channel, what the channel's other end wants out of it.
+async fn pump(mut stream: TcpStream, channel: &Channel, work: &Notify) -> io::Result<()> {
     let (mut reader, mut writer) = stream.split();
     let mut bytes = vec![0; 64 * 1024];
     let (mut is_paused, mut has_ended) = (false, false);
@@ -234,20 +234,20 @@ async fn pump(mut stream: TcpStream, pipe: &Pipe, work: &Notify) -> io::Result<(
             count = reader.read(&mut bytes), if !is_paused && !has_ended => match count? {
                 0 => {
                     has_ended = true;
-                    pipe.peer_ended();
+                    channel.peer_ended();
                 }
-                count => is_paused = !pipe.receive(bytes.get(..count).unwrap_or_default()),
+                count => is_paused = !channel.receive(bytes.get(..count).unwrap_or_default()),
             },
             () = work.notified() => {
-                let work = pipe.take_work();
+                let work = channel.take_work();
                 writer.write_all(&work.write).await?;
-                pipe.flushed();
+                channel.flushed();
                 is_paused &= !work.resume;
-                match work.fate {
-                    Fate::Keep => {}
-                    Fate::End => writer.shutdown().await?,
-                    Fate::Close => return writer.shutdown().await,
-                    Fate::Destroy => return Ok(()),
+                match work.action {
+                    SocketAction::Keep => {}
+                    SocketAction::End => writer.shutdown().await?,
+                    SocketAction::Close => return writer.shutdown().await,
+                    SocketAction::Destroy => return Ok(()),
                 }
             }
         }

@@ -44,62 +44,128 @@ impl fmt::Display for UserId {
     }
 }
 
-/// A function of the application that the service calls. A new one is described here, read in `binding/options.rs`, and
-/// called where its answer is needed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HookKind {
-    LookupUser,
-    LoadPreferences,
-    SavePreferences,
+/// Declares the hooks: the functions of the application that the service calls. One row per hook:
+/// `Kind = "label", answer, repeat, effect;`.
+///
+/// The label is the name in logs and metrics, and the place among the options: `option` or `option.member`. The binding reads it from
+/// there.
+macro_rules! hook_kinds {
+    ($($(#[$meta:meta])* $kind:ident = $label:literal, $answer:ident, $repeat:ident, $effect:ident;)+) => {
+        /// A function of the application that the service calls.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum HookKind {
+            $($(#[$meta])* $kind,)+
+        }
+
+        impl HookKind {
+            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$kind),+];
+
+            /// The name in options, logs and metrics.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $label,)+
+                }
+            }
+
+            pub const fn answer(self) -> AnswerForm {
+                match self {
+                    $(Self::$kind => AnswerForm::$answer,)+
+                }
+            }
+
+            const fn repeat(self) -> Repeat {
+                match self {
+                    $(Self::$kind => Repeat::$repeat,)+
+                }
+            }
+
+            const fn effect(self) -> Effect {
+                match self {
+                    $(Self::$kind => Effect::$effect,)+
+                }
+            }
+        }
+    };
 }
 
-/// What a hook's answer is read as.
+hook_kinds! {
+    LookupUser = "lookupUser", Truth, Safe, Reads;
+    LoadPreferences = "preferences.load", Json, Safe, Reads;
+    SavePreferences = "preferences.save", Nothing, Unsafe, Writes;
+}
+
+/// How a hook's answer is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerForm {
     /// Truthy or falsy.
     Truth,
-    /// What `JSON.stringify` makes of it.
+    /// The result of `JSON.stringify`.
     Json,
-    /// Only that there is one.
+    /// The value is ignored.
     Nothing,
 }
 
+/// Whether a call may be made again after a failure.
+#[derive(Clone, Copy)]
+enum Repeat {
+    Safe,
+    Unsafe,
+}
+
+#[derive(Clone, Copy)]
+enum Effect {
+    Reads,
+    Writes,
+}
+
 impl HookKind {
-    pub const ALL: [Self; 3] = [Self::LookupUser, Self::LoadPreferences, Self::SavePreferences];
-
     pub const COUNT: usize = Self::ALL.len();
-
-    /// The name in options, logs and metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::LookupUser => "lookupUser",
-            Self::LoadPreferences => "preferences.load",
-            Self::SavePreferences => "preferences.save",
-        }
-    }
 
     /// Whether a second call after a failure can do no harm.
     pub const fn may_be_repeated(self) -> bool {
-        match self {
-            Self::LookupUser | Self::LoadPreferences => true,
-            Self::SavePreferences => false,
-        }
+        matches!(self.repeat(), Repeat::Safe)
     }
 
-    /// Whether a call changes nothing, so that it is in vain when no connection is left to send the answer to.
+    /// Whether a call changes nothing, so that it need not be made when no connection is left to send the answer to.
     pub const fn only_reads(self) -> bool {
-        match self {
-            Self::LookupUser | Self::LoadPreferences => true,
-            Self::SavePreferences => false,
-        }
+        matches!(self.effect(), Effect::Reads)
     }
 
-    pub const fn answer(self) -> AnswerForm {
-        match self {
-            Self::LookupUser => AnswerForm::Truth,
-            Self::LoadPreferences => AnswerForm::Json,
-            Self::SavePreferences => AnswerForm::Nothing,
+    /// The option that has the function, and the function's name in it where the option is an object of functions.
+    pub fn option(self) -> (&'static str, Option<&'static str>) {
+        match self.label().split_once('.') {
+            Some((option, member)) => (option, Some(member)),
+            None => (self.label(), None),
         }
+    }
+}
+
+/// The hooks that the application supplies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookSet(u32);
+
+// A set has one bit per hook.
+const _: () = assert!(HookKind::COUNT <= u32::BITS as usize);
+
+impl HookSet {
+    pub const fn contains(self, hook: HookKind) -> bool {
+        self.0 & (1 << hook as u32) != 0
+    }
+}
+
+impl Extend<HookKind> for HookSet {
+    fn extend<T: IntoIterator<Item = HookKind>>(&mut self, hooks: T) {
+        for hook in hooks {
+            self.0 |= 1 << hook as u32;
+        }
+    }
+}
+
+impl FromIterator<HookKind> for HookSet {
+    fn from_iter<T: IntoIterator<Item = HookKind>>(hooks: T) -> Self {
+        let mut set = Self::default();
+        set.extend(hooks);
+        set
     }
 }
 
@@ -231,6 +297,19 @@ mod tests {
         ] {
             assert_eq!(BillId::from_digits(digits).map(BillId::get), expected, "{digits:?}");
         }
+    }
+
+    #[test]
+    fn a_hook_set_contains_what_was_inserted() {
+        let set: HookSet = [HookKind::SavePreferences].into_iter().collect();
+        let contained: Vec<HookKind> = HookKind::ALL.into_iter().filter(|hook| set.contains(*hook)).collect();
+        assert_eq!(contained, [HookKind::SavePreferences]);
+    }
+
+    #[test]
+    fn a_label_tells_the_option_of_a_hook() {
+        assert_eq!(HookKind::LookupUser.option(), ("lookupUser", None));
+        assert_eq!(HookKind::SavePreferences.option(), ("preferences", Some("save")));
     }
 
     #[test]

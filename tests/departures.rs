@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 
 async fn service_that_never_answers() -> Service {
     Service::with(TestHost::without_preferences(), |options| {
-        options.has_preferences = true;
+        options.hooks.extend(support::PREFERENCES);
         options.lookup_timeout = 10 * PATIENCE;
     })
     .await
@@ -32,7 +32,7 @@ async fn a_hook_under_way_does_not_keep_the_socket_of_a_peer_that_has_gone() {
 }
 
 async fn service_with_preferences(host: TestHost) -> Service {
-    Service::with(host, |options| options.has_preferences = true).await
+    Service::with(host, |options| options.hooks.extend(support::PREFERENCES)).await
 }
 
 #[tokio::test]

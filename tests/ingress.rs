@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use carillon::shard::token_bucket::Rate;
 use carillon::transport::Source;
-use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
+use carillon::transport::bridge::{Bridge, Channel, Notifier, SocketAction};
 use carillon::transport::head_reader::HeadReader;
 use serde_json::json;
 use support::client::{CLOSE, PONG, RSV1, TEXT, close, deflate, frame, ping, request, request_of, text};
@@ -37,7 +37,7 @@ fn get_preferences() -> Vec<u8> {
 
 async fn with_unanswered_hooks() -> Service {
     Service::with(TestHost::without_preferences(), |options| {
-        options.has_preferences = true;
+        options.hooks.extend(support::PREFERENCES);
         options.lookup_timeout = PATIENCE * 10;
     })
     .await
@@ -267,22 +267,22 @@ async fn a_peer_that_goes_on_sending_after_its_close_is_cut() {
 
 struct Silent;
 
-impl Signal for Silent {
-    fn signal(&self) {}
+impl Notifier for Silent {
+    fn notify(&self) {}
 }
 
 #[tokio::test]
 async fn at_most_64_kib_are_read_of_a_refused_peer_before_the_reset() {
     let service = Service::start().await;
     let (head, _) = HeadReader::default().push(&request("/ws", "")).unwrap().unwrap();
-    let pipe = Pipe::new(Box::new(Silent));
-    let source = Source::Bridge(Bridge::new(pipe.clone()));
+    let channel = Channel::new(Box::new(Silent));
+    let source = Source::Bridge(Bridge::new(channel.clone()));
     service.core.accept(carillon::shard::handshake::UpgradeRequest { source, head, early: Vec::new(), peer: None });
     let mut answer = Vec::new();
     patiently(async {
         while !answer.ends_with(b"Unauthorized") {
-            answer.extend(pipe.take_work().write);
-            pipe.flushed();
+            answer.extend(channel.take_work().write);
+            channel.flushed();
             tokio::task::yield_now().await;
         }
     })
@@ -290,13 +290,13 @@ async fn at_most_64_kib_are_read_of_a_refused_peer_before_the_reset() {
     let (mut sent, mut is_paused) = (0, false);
     patiently(async {
         loop {
-            let work = pipe.take_work();
-            if work.fate == Fate::Destroy {
+            let work = channel.take_work();
+            if work.action == SocketAction::Destroy {
                 return;
             }
             is_paused &= !work.resume;
             if !is_paused {
-                is_paused = !pipe.receive(&[0; 1024]);
+                is_paused = !channel.receive(&[0; 1024]);
                 sent += 1024;
             }
             tokio::task::yield_now().await;

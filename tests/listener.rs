@@ -254,7 +254,7 @@ async fn what_was_encrypted_is_sent_to_a_peer_that_is_not_read_from() {
     let identity = identity();
     let config = server_config(identity.certificate.as_bytes(), identity.key.as_bytes()).unwrap();
     let service = Service::with(TestHost::without_preferences(), |options| {
-        options.has_preferences = true;
+        options.hooks.extend(support::PREFERENCES);
         options.lookup_timeout = 10 * PATIENCE;
         // Whatever else is written would send the rest along.
         options.base.heartbeat_interval = 10 * PATIENCE;

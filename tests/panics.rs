@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use carillon::application::interface::{Event, EventKind};
 use carillon::shard::handshake::UpgradeRequest;
 use carillon::transport::Source;
-use carillon::transport::bridge::{Bridge, Pipe, Signal};
+use carillon::transport::bridge::{Bridge, Channel, Notifier};
 use carillon::transport::head_reader::HeadReader;
 use carillon::types::BillId;
 use serde_json::json;
@@ -112,7 +112,8 @@ async fn a_panic_while_a_hook_is_dealt_with_costs_its_reply_only() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let dispatch = tracing::Dispatch::new(tracing_subscriber::registry().with(Tripwire("preferences were not loaded")));
     let service =
-        Service::logging(TestHost::failing_to_load(), dispatch, |options| options.has_preferences = true).await;
+        Service::logging(TestHost::failing_to_load(), dispatch, |options| options.hooks.extend(support::PREFERENCES))
+            .await;
     let mut client = service.join("ann").await;
     // More than may be under way for one connection: each has to be counted as settled. No more than the log takes lines of at once.
     for _ in 0..10 {
@@ -216,30 +217,35 @@ async fn a_panicking_look_up_refuses_its_handshake_only() {
 /// Node's end of a bridge. Its signal panics as often as it is told to: in the middle of a write.
 struct Fragile(Arc<AtomicU32>);
 
-impl Signal for Fragile {
-    fn signal(&self) {
+impl Notifier for Fragile {
+    fn notify(&self) {
         let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(left.is_err(), "as the test wants it");
     }
 }
 
 /// A connection over a bridge that follows bill 1, and panics at its next writes, `panics` of them.
-async fn fragile_follower(service: &Service, panics: &Arc<AtomicU32>) -> Arc<Pipe> {
+async fn fragile_follower(service: &Service, panics: &Arc<AtomicU32>) -> Arc<Channel> {
     let (head, _) = HeadReader::default().push(&request_of("villain", "")).unwrap().unwrap();
-    let pipe = Pipe::new(Box::new(Fragile(panics.clone())));
+    let channel = Channel::new(Box::new(Fragile(panics.clone())));
     let early = text(r#"{"type":"subscribe","data":{"bill_id":1}}"#);
-    service.core.accept(UpgradeRequest { source: Source::Bridge(Bridge::new(pipe.clone())), head, early, peer: None });
+    service.core.accept(UpgradeRequest {
+        source: Source::Bridge(Bridge::new(channel.clone())),
+        head,
+        early,
+        peer: None,
+    });
     let mut written = Vec::new();
     // What was written is taken, so that the next write signals again.
     patiently(async {
         while !written.windows(12).any(|window| window == br#""subscribed""#) {
-            written.extend(pipe.take_work().write);
+            written.extend(channel.take_work().write);
             tokio::task::yield_now().await;
         }
     })
     .await;
     panics.store(1, Ordering::SeqCst);
-    pipe
+    channel
 }
 
 #[tokio::test]

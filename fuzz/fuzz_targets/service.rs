@@ -114,8 +114,7 @@ static SERVICE: LazyLock<Service> = LazyLock::new(|| {
     let options = ServiceOptions {
         threads: 1,
         auth_timeout: Some(Duration::from_secs(60)),
-        has_lookup: true,
-        has_preferences: true,
+        hooks: HookKind::ALL.into_iter().collect(),
         ..ServiceOptions::default()
     };
     let options = ServiceOptions {

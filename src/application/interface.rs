@@ -1,4 +1,4 @@
-//! The interface between the service and the application: events, hooks, and the trait [`Application`].
+//! The interface between the service and the application: calls of hooks, ends of connections, and the trait [`Application`].
 //!
 //! Implemented by the binding for Node.js and by the Rust tests. Called on the service's threads; must not block.
 
@@ -8,103 +8,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::error::{CloseReason, Error};
-use crate::memory::leak_detector_handler::Leak;
-use crate::memory::progressive_degradation::DegradationLevel;
+use crate::error::CloseReason;
 use crate::memory::sources::Usage;
-use crate::types::{BillId, ConnectionId, HookKind};
+use crate::types::HookKind;
 
-/// An event for the application's listeners. Built only for kinds that have a listener, except errors.
-#[derive(Debug)]
-pub enum Event {
-    Connection {
-        id: ConnectionId,
-        remote_address: String,
-    },
-    Degradation {
-        level: DegradationLevel,
-        previous: DegradationLevel,
-        pressure: f64,
-    },
-    /// A connection has ended. `clean`: both sides have sent a close frame (RFC 6455 §7.1.4).
-    Disconnection {
-        id: ConnectionId,
-        code: u16,
-        reason: String,
-        clean: bool,
-    },
-    Error(Error),
-    MemoryLeak(Leak),
-    SlowConsumer {
-        id: ConnectionId,
-        pending_bytes: usize,
-        action: SlowConsumerPolicy,
-    },
-    StateChange(LifecycleState),
-    Subscription {
-        id: ConnectionId,
-        bills: Vec<BillId>,
-        subscribed: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    Connection,
-    Degradation,
-    Disconnection,
-    Error,
-    /// Emitted by the binding, see [`Application::check_health`].
-    Health,
-    MemoryLeak,
-    SlowConsumer,
-    StateChange,
-    Subscription,
-}
-
-/// The lifecycle state of a service. Only `websocket_service` changes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LifecycleState {
-    Stopped,
-    Running,
-    Stopping,
-}
-
-impl LifecycleState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// What happens to a connection that does not read fast enough.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SlowConsumerPolicy {
-    /// Ended with [`CloseReason::SlowConsumer`].
-    #[default]
-    Close,
-    /// Its oldest waiting messages are dropped.
-    DropOldest,
-    /// The new message is dropped.
-    DropNewest,
-}
-
-impl SlowConsumerPolicy {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Close => "close",
-            Self::DropOldest => "drop-oldest",
-            Self::DropNewest => "drop-newest",
-        }
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Close, Self::DropOldest, Self::DropNewest].into_iter().find(|policy| policy.as_str() == name)
-    }
-}
+pub use crate::application::event::{Event, EventKind, LifecycleState, SlowConsumerPolicy};
 
 /// Why a hook gave no answer. The message is for the log; it is never sent to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,21 +77,6 @@ pub trait Application: Send + Sync + 'static {
 
 /// Reported for a connection that ended without a close frame (RFC 6455 §7.1.5). Never sent.
 pub const ABNORMAL_CLOSURE: u16 = 1006;
-
-impl Event {
-    pub fn kind(&self) -> EventKind {
-        match self {
-            Self::Connection { .. } => EventKind::Connection,
-            Self::Degradation { .. } => EventKind::Degradation,
-            Self::Disconnection { .. } => EventKind::Disconnection,
-            Self::Error(_) => EventKind::Error,
-            Self::MemoryLeak(_) => EventKind::MemoryLeak,
-            Self::SlowConsumer { .. } => EventKind::SlowConsumer,
-            Self::StateChange(_) => EventKind::StateChange,
-            Self::Subscription { .. } => EventKind::Subscription,
-        }
-    }
-}
 
 /// How a connection ended, for the `disconnection` event and the counters.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
-//! Taking connections from a Node server: its `upgrade` event, in the same turn, with what came along.
+//! Takes connections from a Node server in its `upgrade` event, in the same turn, with the bytes that were read already.
 //!
-//! `claim` decides which requests are ours before any other listener sees them, `take_over` takes the socket out of Node's hands, `answer`
-//! refuses what no shard sees. Runs on Node's thread.
+//! `claim` decides which requests belong to the service before any other listener sees them, `take_over` takes the socket from Node, and
+//! `answer` rejects requests that no shard sees. Runs on Node's thread.
 
 mod answer;
 mod claim;
@@ -13,8 +13,7 @@ use std::rc::Rc;
 use napi::bindgen_prelude::{Buffer, FnArgs, JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, Result};
 
-use crate::binding::bridge;
-use crate::binding::events::Courier;
+use crate::binding::event_dispatcher::EventDispatcher;
 use crate::binding::guard;
 use crate::binding::values;
 use crate::shard::handshake::UpgradeRequest;
@@ -39,27 +38,27 @@ const HEADERS: [&str; 13] = [
     "x-forwarded-for",
 ];
 
-/// A service's place on one server, until it is detached. Belongs to one run of the service.
+/// A service that is attached to a server. Belongs to one run of the service.
 pub struct Attachment {
     claim: Claim,
 }
 
 /// What an attachment needs of the service.
-pub trait Receptionist {
+pub trait UpgradeHandler {
     fn path(&self) -> String;
     fn is_running(&self) -> bool;
     /// Whether sockets stay with Node even where they could be taken over.
-    fn bridges_everything(&self) -> bool;
-    fn courier(&self) -> &Rc<Courier>;
-    fn receive(&self, env: &Env, arrival: UpgradeRequest);
-    /// A request is refused before any shard sees it: how it is answered.
-    fn refusal(&self, head: &RequestHead, rejection: &Rejection) -> Vec<u8>;
+    fn uses_bridge_always(&self) -> bool;
+    fn dispatcher(&self) -> &Rc<EventDispatcher>;
+    fn handle(&self, env: &Env, request: UpgradeRequest);
+    /// The response to a request that no shard sees.
+    fn rejection(&self, head: &RequestHead, rejection: &Rejection) -> Vec<u8>;
 }
 
 impl Attachment {
     /// Attaches to a server, which may be listening or not.
-    pub fn new<R: Receptionist + 'static>(env: &Env, server: &Object<'_>, receptionist: Rc<R>) -> Result<Self> {
-        let path = receptionist.path();
+    pub fn new<H: UpgradeHandler + 'static>(env: &Env, server: &Object<'_>, handler: Rc<H>) -> Result<Self> {
+        let path = handler.path();
         let handle = guard::function::<FnArgs<(Unknown<'static>, Unknown<'static>, Unknown<'static>, Unknown<'static>)>>(
             env,
             "carillonHandle",
@@ -69,16 +68,16 @@ impl Attachment {
                 let socket: Object<'_> = context.get(1)?;
                 let given = Given { head: context.get(2)?, address: context.get(3)? };
                 let taken = guard::catch(context.env, "an upgrade", || {
-                    on_upgrade(context.env, &claim, &request, &socket, &given, &*receptionist)
+                    on_upgrade(context.env, &claim, &request, &socket, &given, &*handler)
                 });
                 let Some(taken) = taken else {
                     values::call_method(&socket, "destroy", ())?;
                     return Ok(());
                 };
                 if let Err(failure) = taken {
-                    // Thrown from here it would end the process, for a peer's sake.
+                    // An exception thrown from here would end the process.
                     values::clear_exception(context.env);
-                    receptionist.courier().logged(|| {
+                    handler.dispatcher().logged(|| {
                         tracing::error!(failure = failure.reason, "an upgrade request could not be taken over");
                     });
                     values::call_method(&socket, "destroy", ())?;
@@ -89,13 +88,13 @@ impl Attachment {
         Ok(Self { claim: Claim::new(env, server, &path, &handle.to_unknown())? })
     }
 
-    /// Later upgrade requests are the application's.
+    /// Later upgrade requests go to the application.
     pub fn detach(self, env: &Env) -> Result<()> {
         self.claim.release(env)
     }
 }
 
-/// What comes with a request and its socket.
+/// What the server passes along with a request and its socket.
 struct Given {
     /// Bytes behind the request.
     head: Unknown<'static>,
@@ -103,13 +102,13 @@ struct Given {
     address: Unknown<'static>,
 }
 
-fn on_upgrade<R: Receptionist>(
+fn on_upgrade<H: UpgradeHandler>(
     env: &Env,
     claim: &Object<'_>,
     request: &Object<'_>,
     socket: &Object<'_>,
     given: &Given,
-    receptionist: &R,
+    handler: &H,
 ) -> Result<()> {
     let is_destroyed = values::property(socket, "destroyed")?.coerce_to_bool()?;
     if is_destroyed {
@@ -120,12 +119,13 @@ fn on_upgrade<R: Receptionist>(
         target: values::as_string(&values::property(request, "url")?).unwrap_or_default(),
         headers: read_headers(request)?,
     };
-    if !receptionist.is_running() {
-        return answer::refuse(env, socket, receptionist.refusal(&head_of_request, &Rejection::STOPPING));
+    if !handler.is_running() {
+        return answer::refuse(env, socket, handler.rejection(&head_of_request, &Rejection::STOPPING));
     }
     let early = if values::is_absent(&given.head) { Vec::new() } else { values::read::<Buffer>(&given.head)?.to_vec() };
+    let dispatcher = handler.dispatcher();
     let mut peer = parse_peer(&given.address);
-    let taken = if receptionist.bridges_everything() { None } else { take_over::descriptor(socket)? };
+    let taken = if handler.uses_bridge_always() { None } else { take_over::descriptor(socket)? };
     let source = match taken {
         Some(source) => source,
         None => {
@@ -134,14 +134,14 @@ fn on_upgrade<R: Receptionist>(
                 Some(peer) => Some(peer),
                 None => peer_of_bridged(claim, request)?,
             };
-            bridge::open(env, receptionist.courier(), socket)?
+            dispatcher.bridges().open(env, socket, dispatcher.clone())?
         }
     };
-    receptionist.receive(env, UpgradeRequest { source, head: head_of_request, early, peer });
+    handler.handle(env, UpgradeRequest { source, head: head_of_request, early, peer });
     Ok(())
 }
 
-/// Nothing if it is not an address: then the system is asked.
+/// `None` if it is not an address: then the system is asked.
 fn parse_peer(address: &Unknown<'_>) -> Option<Peer> {
     let address = values::as_string(address)?;
     let without_zone = address.split('%').next().unwrap_or_default();

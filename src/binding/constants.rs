@@ -9,8 +9,8 @@ use napi_derive::napi;
 use crate::binding::service;
 use crate::config;
 
-/// Stands for the instance where its type is to be named.
-pub struct Instance;
+/// The ready-made service.
+pub struct ReadyMade;
 
 /// Stands for a value of another type that cannot be changed.
 pub struct Readonly<T>(PhantomData<T>);
@@ -18,20 +18,20 @@ pub struct Readonly<T>(PhantomData<T>);
 /// As declared for TypeScript.
 pub struct BaseConfig;
 
-type WebSocketService = Instance;
+type WebSocketService = ReadyMade;
 
 /// Ready-made instance, configured from the environment (JWT_SECRET) or through `configure()`.
 #[napi]
 #[allow(non_upper_case_globals, reason = "the name that applications import")]
-pub const webSocketService: WebSocketService = Instance;
+pub const webSocketService: WebSocketService = ReadyMade;
 
-/// The design's constants.
+/// The default values of the option `base`.
 #[napi]
 pub const BASE_CONFIG: Readonly<BaseConfig> = Readonly(PhantomData);
 
 /// Constants are exported before classes, so the instance can only be made afterwards: see [`export_instance`]. This
 /// holds its place among the declared exports.
-impl ToNapiValue for Instance {
+impl ToNapiValue for ReadyMade {
     unsafe fn to_napi_value(env: sys::napi_env, _: Self) -> Result<sys::napi_value> {
         // SAFETY: `env` is that of the module being registered.
         unsafe { <()>::to_napi_value(env, ()) }

@@ -1,5 +1,5 @@
-// What JavaScript itself does best, compiled once per service by `glue.rs`. `await` is syntax: whatever an application makes of
-// `Promise.prototype.then`, it means here what it means there.
+// Calls that need JavaScript's own syntax or objects, compiled once per service by `glue.rs`. `await` resolves a value as it does in the
+// application, including a changed `Promise.prototype.then`.
 (function () {
   'use strict'
 
@@ -20,7 +20,7 @@
     }
   }
 
-  // The async context of now, to run functions in later.
+  // Captures the current async context, to run functions in later.
   function newScope() {
     return AsyncResource === undefined ? undefined : new AsyncResource('CARILLON')
   }
@@ -54,7 +54,7 @@
     settle(id, true, value)
   }
 
-  // Reports the rejection of a promise for which nobody else waits.
+  // Reports the rejection of a promise that has no other handler.
   async function watch(promise, report, what) {
     try {
       await promise

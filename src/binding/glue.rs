@@ -6,7 +6,8 @@ use napi::bindgen_prelude::{JsValue, Object, Unknown};
 use napi::{Env, Result};
 use smallvec::SmallVec;
 
-use crate::binding::values::{self, Reference};
+use crate::binding::reference::Reference;
+use crate::binding::values;
 
 pub struct Glue {
     call_hook: Reference,
@@ -25,7 +26,7 @@ pub enum Target {
     },
 }
 
-/// The async context of a moment: an `AsyncResource`. Absent where Node does not offer one; functions then run in the context of
+/// A captured async context: an `AsyncResource`. Absent where Node does not offer one; functions then run in the context of
 /// the caller.
 pub struct Scope(Option<Reference>);
 
@@ -41,7 +42,7 @@ impl Glue {
         })
     }
 
-    /// The async context of now.
+    /// Captures the current async context.
     pub fn scope(&self, env: &Env) -> Scope {
         let made = self.new_scope.live(env).and_then(|make| values::apply(env, &make, &values::undefined(env)?, &[]));
         let resource = match made {
@@ -55,7 +56,7 @@ impl Glue {
         Scope(resource)
     }
 
-    /// Has the event loop call `function` after it has looked for input and output.
+    /// Has the event loop call `function` after the next poll for input and output.
     pub fn set_immediate(&self, env: &Env, function: &Unknown<'_>) -> Result<()> {
         values::apply(env, &self.set_immediate.live(env)?, &values::undefined(env)?, &[*function])?;
         Ok(())
@@ -81,8 +82,8 @@ impl Glue {
         Ok(())
     }
 
-    /// If `returned` is a promise, has its rejection reported by `report(what, reason)`. Other thenables are left alone: they may
-    /// be lazy, and nobody has asked for their work.
+    /// Has the rejection of a promise reported by `report(what, reason)`. Other thenables are ignored: calling `then` could start
+    /// work that a lazy one does only on request.
     pub fn watch(&self, env: &Env, returned: &Unknown<'_>, report: &Unknown<'_>, what: &str) -> Result<()> {
         if !returned.is_promise()? {
             return Ok(());

@@ -1,9 +1,10 @@
-//! `getHealthStatus()` and `forceMemoryAnalysis()`: the core's counts beside what Node says of its memory.
+//! `getHealthStatus()` and `forceMemoryAnalysis()`: the core's counts and the memory of Node.
+
+use std::time::Duration;
 
 use napi::bindgen_prelude::{JsObjectValue, Object};
 use napi::{Env, Result};
 
-use crate::binding::events::NodeHost;
 use crate::binding::objects::{HealthStatus, MemoryPressure, MemoryUsage, ServiceStats, seconds_between};
 use crate::binding::{heap, values};
 use crate::config::BaseConfig;
@@ -14,7 +15,7 @@ use crate::monitoring::recent::Outgoing;
 use crate::protocol::json::iso_timestamp;
 use crate::types::UnixMillis;
 
-/// Bytes, as `process.memoryUsage()` tells them.
+/// Bytes, as `process.memoryUsage()` returns them.
 struct NodeMemory {
     heap_used: f64,
     heap_total: f64,
@@ -24,13 +25,13 @@ struct NodeMemory {
     old_generation: Option<Usage>,
 }
 
-pub fn status(env: &Env, core: &Core, host: &NodeHost, base: &BaseConfig) -> Result<HealthStatus> {
+pub fn status(env: &Env, core: &Core, event_loop_delay: Option<Duration>, base: &BaseConfig) -> Result<HealthStatus> {
     let memory = NodeMemory::read(env)?;
     let now = UnixMillis::now();
     let statistics = core.statistics();
     let stats = ServiceStats::new(&statistics, &core.counts(), now);
     let vitals = vitals(&stats, &core.recent(), &memory, base);
-    let report = health_checker::evaluate(&vitals, &core.surroundings(host.event_loop_delay()));
+    let report = health_checker::evaluate(&vitals, &core.surroundings(event_loop_delay));
     Ok(HealthStatus {
         timestamp: iso_timestamp(now.as_f64()),
         uptime: stats.uptime,

@@ -1,6 +1,6 @@
-//! How full V8's heap is, as V8 and Node tell it. What their numbers mean is in `memory::heap_limit`.
+//! Reads how much of V8's heap is in use. `memory::heap_limit` interprets the limits.
 //!
-//! Called by `events` and `health` on Node's thread.
+//! Called by `event_dispatcher` and `health` on Node's thread.
 
 use napi::Env;
 use napi::bindgen_prelude::{Array, FnArgs, Function, JsObjectValue, Object, Unknown};
@@ -25,7 +25,7 @@ fn read(env: &Env) -> Option<Usage> {
     let limit = bytes(&statistics, "heap_size_limit")?;
     match old_generation_used(&v8) {
         Some(used) => Usage::new(used, settings(&process).old_generation_limit(limit)),
-        // Another engine than V8: what it says of the whole.
+        // Another engine than V8: the figures of the whole heap.
         None => Usage::new(bytes(&statistics, "used_heap_size")?, limit),
     }
 }

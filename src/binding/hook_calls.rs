@@ -1,7 +1,7 @@
 //! Calls of the application's hooks: arguments into JavaScript values, the settled value into an answer.
 //!
 //! A hook is called in the async context in which its options were set, and its value is resolved as `await` does, see `glue.js`.
-//! Whatever cannot be read as the answer the kind asks for is a failure. Belongs to Node's thread.
+//! A value that cannot be read as the answer of the hook's kind is a failure. Belongs to Node's thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,7 +14,8 @@ use rustc_hash::FxHashMap;
 use crate::application::interface::{Answer, HookAnswer, HookArgument, HookCall, HookFault};
 use crate::binding::glue::{Glue, Scope, Target};
 use crate::binding::guard;
-use crate::binding::values::{self, Reference};
+use crate::binding::reference::Reference;
+use crate::binding::values;
 use crate::types::{AnswerForm, HookKind};
 
 /// The hooks that the options name, and the context they were named in.
@@ -35,7 +36,7 @@ pub struct HookCalls {
 struct Pending {
     calls: RefCell<FxHashMap<u64, (HookKind, Answer)>>,
     next_id: Cell<u64>,
-    /// At this many calls those that nobody waits for any more are removed: a hook may never settle.
+    /// At this many calls those without a waiting receiver are removed: a hook may never settle.
     sweep_at: Cell<usize>,
 }
 
@@ -125,6 +126,6 @@ fn read(env: &Env, kind: HookKind, value: Unknown<'_>) -> std::result::Result<Ho
 }
 
 fn reply(answer: Answer, result: std::result::Result<HookAnswer, HookFault>) {
-    // Too late: the shard has stopped waiting.
+    // The receiver may have stopped waiting.
     let _ = answer.send(result);
 }

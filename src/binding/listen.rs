@@ -1,6 +1,6 @@
-//! `listen()`: reads what it is given, takes the port off Node's thread, and keeps the process alive while it is open.
+//! The parts of `listen()`: reads its argument, binds the port on another thread, and keeps the process alive while it is open.
 //!
-//! Runs on Node's thread, but for the name resolution and the bind.
+//! Runs on Node's thread, except the name resolution and the bind.
 
 use std::cell::RefCell;
 use std::net::TcpListener;
@@ -16,14 +16,14 @@ use crate::error::{Error, ErrorKind};
 use crate::transport::listener;
 use crate::transport::tls::{self, TlsError};
 
-/// What `listen()` is asked for.
+/// The argument of `listen()`, checked.
 pub struct Request {
     pub port: u16,
     pub host: Option<String>,
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// The own port as this service's JavaScript object knows it.
+/// The state of the service's own port.
 #[derive(Default)]
 pub struct Port(RefCell<State>);
 
@@ -31,9 +31,9 @@ pub struct Port(RefCell<State>);
 enum State {
     #[default]
     Closed,
-    /// Being taken, by the attempt with this number.
+    /// Being bound, by the attempt with this number.
     Opening(u64),
-    Open(#[expect(dead_code, reason = "held for what its drop does")] KeepAlive),
+    Open(#[expect(dead_code, reason = "dropping it lets the process end")] KeepAlive),
 }
 
 /// A reference that Node's event loop counts, and that keeps what its function holds.
@@ -62,13 +62,13 @@ impl Port {
         self.set(State::Open(keep_alive));
     }
 
-    /// Also gives up an attempt under way.
+    /// Also cancels the current attempt.
     pub fn close(&self) {
         self.set(State::Closed);
     }
 
     fn set(&self, state: State) {
-        // What is dropped may be the last reference to the service.
+        // The last reference to the service may be dropped here.
         let before = self.0.replace(state);
         drop(before);
     }
@@ -84,7 +84,7 @@ pub fn keep_alive<T: 'static>(env: &Env, kept: Rc<T>) -> Result<KeepAlive> {
     nothing.build_threadsafe_function::<()>().build()
 }
 
-/// Takes the port, on a thread of its own since that may have to wait for a name server.
+/// Binds the port on a thread of its own, since the name resolution may block.
 pub fn bind_elsewhere(
     request: &Request,
     done: impl FnOnce(std::result::Result<TcpListener, Error>) + Send + 'static,

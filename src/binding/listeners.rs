@@ -1,6 +1,6 @@
 //! The listeners of a service by event, and how one event is delivered to them.
 //!
-//! The semantics are those of Node's `EventEmitter`, but for what `event_emitter` says. Belongs to Node's thread; no borrow is held while
+//! The semantics are those of Node's `EventEmitter`, except as `event_emitter` documents. Belongs to Node's thread; no borrow is held while
 //! JavaScript runs.
 
 use std::cell::{Cell, RefCell};
@@ -12,20 +12,8 @@ use napi::{Env, Result};
 
 use crate::application::interface::EventKind;
 use crate::binding::glue::{Glue, Scope};
-use crate::binding::values::{self, Reference};
-
-/// What events are called.
-pub const KINDS: [(&str, EventKind); 9] = [
-    ("connection", EventKind::Connection),
-    ("degradation", EventKind::Degradation),
-    ("disconnection", EventKind::Disconnection),
-    ("error", EventKind::Error),
-    ("health", EventKind::Health),
-    ("memoryLeak", EventKind::MemoryLeak),
-    ("slowConsumer", EventKind::SlowConsumer),
-    ("stateChange", EventKind::StateChange),
-    ("subscription", EventKind::Subscription),
-];
+use crate::binding::reference::Reference;
+use crate::binding::values;
 
 /// The listeners of one event, in the order of their calls. Replaced as a whole, so that a delivery keeps the list it began with.
 type List = Rc<[Rc<Listener>]>;
@@ -124,11 +112,11 @@ impl Listeners {
             let called = listener.function.live(env).and_then(|function| {
                 let receiver = emitter.map_or_else(|| values::undefined(env), Ok)?;
                 let returned = listener.scope.call(env, &function, &receiver, &[argument])?;
-                glue.watch(env, &returned, report, name(kind))
+                glue.watch(env, &returned, report, kind.name())
             });
             if let Err(failure) = called {
                 values::clear_exception(env);
-                tracing::error!(event = name(kind), failure = failure.reason, "a listener threw");
+                tracing::error!(event = kind.name(), failure = failure.reason, "a listener threw");
             }
         }
     }
@@ -140,9 +128,4 @@ impl Listeners {
         }
         Ok(())
     }
-}
-
-/// What an event is called.
-fn name(kind: EventKind) -> &'static str {
-    KINDS.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| name)
 }

@@ -1,7 +1,7 @@
-//! Writes log lines to stderr on a thread of its own, so that a pipe nobody reads stops neither a shard nor JavaScript.
+//! Writes log lines to stderr on a thread of its own, so that an unread pipe blocks neither a shard nor JavaScript.
 //!
-//! One per process, for as long as a service logs to stderr. Lines wait in a bounded queue; what finds it full is dropped and counted,
-//! and the count is written when there is room.
+//! One per process, for as long as a service logs to stderr. Lines wait in a bounded queue; further ones are dropped and counted, and
+//! the count is written when there is room.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,20 +16,20 @@ const LINES: usize = 1024;
 /// Bytes of one line that are kept.
 const LINE_BYTES: usize = 8 * 1024;
 
-/// How long a write that would block rests before it is tried again: Node makes pipes non-blocking.
-const REST: Duration = Duration::from_millis(5);
+/// How long to wait before a write that would block is tried again: Node makes pipes non-blocking.
+const RETRY_DELAY: Duration = Duration::from_millis(5);
 
 static CURRENT: Mutex<Weak<LogWriter>> = Mutex::new(Weak::new());
 
 pub struct LogWriter {
-    orders: SyncSender<Order>,
+    commands: SyncSender<Command>,
     lost: Arc<AtomicU64>,
 }
 
-enum Order {
+enum Command {
     Write(Vec<u8>),
     /// Everything before it has been written.
-    Tell(SyncSender<()>),
+    Flush(SyncSender<()>),
 }
 
 /// Takes whole lines, as the formatting layer writes them.
@@ -42,11 +42,11 @@ impl LogWriter {
         if let Some(writer) = current.upgrade() {
             return Some(writer);
         }
-        let (orders, taken) = sync_channel(LINES);
+        let (commands, receiver) = sync_channel(LINES);
         let lost = Arc::new(AtomicU64::new(0));
         let count = lost.clone();
-        thread::Builder::new().name("carillon-log".into()).spawn(move || run(&taken, &count, io::stderr())).ok()?;
-        let writer = Arc::new(Self { orders, lost });
+        thread::Builder::new().name("carillon-log".into()).spawn(move || run(&receiver, &count, io::stderr())).ok()?;
+        let writer = Arc::new(Self { commands, lost });
         *current = Arc::downgrade(&writer);
         Some(writer)
     }
@@ -55,16 +55,16 @@ impl LogWriter {
     pub fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let (done, written) = sync_channel(1);
-        let mut order = Order::Tell(done);
+        let mut command = Command::Flush(done);
         loop {
-            match self.orders.try_send(order) {
+            match self.commands.try_send(command) {
                 Ok(()) => break,
-                Err(TrySendError::Full(refused)) if Instant::now() < deadline => order = refused,
+                Err(TrySendError::Full(refused)) if Instant::now() < deadline => command = refused,
                 Err(_) => return,
             }
-            thread::sleep(REST);
+            thread::sleep(RETRY_DELAY);
         }
-        // Not written in time: whoever reads stderr is stuck.
+        // After the time-out stderr is not being read.
         let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
@@ -78,7 +78,7 @@ impl Lines {
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let kept = line.get(..LINE_BYTES).unwrap_or(line);
-        if self.0.orders.try_send(Order::Write(kept.to_vec())).is_err() {
+        if self.0.commands.try_send(Command::Write(kept.to_vec())).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -89,15 +89,15 @@ impl Write for Lines {
     }
 }
 
-fn run(orders: &Receiver<Order>, lost: &AtomicU64, mut out: impl Write) {
-    for order in orders {
+fn run(commands: &Receiver<Command>, lost: &AtomicU64, mut out: impl Write) {
+    for command in commands {
         let count = lost.swap(0, Ordering::Relaxed);
         if count > 0 {
             write(&mut out, format!("carillon: {count} log lines were lost, stderr was not read in time\n").as_bytes());
         }
-        match order {
-            Order::Write(line) => write(&mut out, &line),
-            Order::Tell(done) => {
+        match command {
+            Command::Write(line) => write(&mut out, &line),
+            Command::Flush(done) => {
                 let _ = done.send(());
             }
         }
@@ -110,7 +110,7 @@ fn write(out: &mut impl Write, mut bytes: &[u8]) {
         match out.write(bytes) {
             Ok(0) => return,
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => thread::sleep(REST),
+            Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => thread::sleep(RETRY_DELAY),
             Err(failure) if failure.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,
         }

@@ -1,7 +1,7 @@
 //! Log lines of one service: to its `logger`, and to stderr if the variable `CARILLON_LOG` asks for it.
 //!
-//! Each service has a dispatcher of its own, set on its threads and around its calls, so that two services in one
-//! process do not write into each other's logs.
+//! Each service has a dispatcher of its own, set on its threads and around its calls, so that the logs of several services in one
+//! process stay apart.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,25 +12,26 @@ use tracing::{Dispatch, Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::{EnvFilter, fmt as stderr, registry};
 
+use crate::binding::js_task::LogLevel;
 use crate::binding::log_writer::{Lines, LogWriter};
-use crate::binding::node_host::{LogLevel, NodeHost};
+use crate::binding::node_application::NodeApplication;
 
 /// A filter as `tracing` knows it: `info`, `carillon=debug`.
 pub const VARIABLE: &str = "CARILLON_LOG";
 
 /// The dispatcher, and the writer of its lines to stderr if there is one.
-pub fn dispatch(host: Arc<NodeHost>, variable: Option<String>) -> (Dispatch, Option<Arc<LogWriter>>) {
+pub fn dispatch(application: Arc<NodeApplication>, variable: Option<String>) -> (Dispatch, Option<Arc<LogWriter>>) {
     let filter = variable.filter(|filter| !filter.is_empty()).map(EnvFilter::new);
     let to_stderr = filter.and_then(|filter| Some((filter, LogWriter::shared()?)));
     let writer = to_stderr.as_ref().map(|(_, writer)| writer.clone());
     let layer = to_stderr.map(|(filter, writer)| {
         stderr::layer().with_writer(move || Lines::new(writer.clone())).with_ansi(false).with_filter(filter)
     });
-    (Dispatch::new(registry().with(layer).with(ToLogger { host })), writer)
+    (Dispatch::new(registry().with(layer).with(ToLogger { application })), writer)
 }
 
 struct ToLogger {
-    host: Arc<NodeHost>,
+    application: Arc<NodeApplication>,
 }
 
 impl<S: Subscriber> Layer<S> for ToLogger {
@@ -41,13 +42,13 @@ impl<S: Subscriber> Layer<S> for ToLogger {
             Level::INFO => LogLevel::Info,
             Level::DEBUG | Level::TRACE => LogLevel::Debug,
         };
-        // What libraries say at their debug level is not about this service.
-        if !self.host.logs(level) || !event.metadata().target().starts_with("carillon") {
+        // Only the service's own lines: not those of libraries.
+        if !self.application.logs(level) || !event.metadata().target().starts_with("carillon") {
             return;
         }
         let mut line = Line::default();
         event.record(&mut line);
-        self.host.log(level, line.message, line.context);
+        self.application.log(level, line.message, line.context);
     }
 }
 

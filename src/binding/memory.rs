@@ -1,6 +1,6 @@
-//! Memory as Node knows it: collections, the allocator; and what the application reports of memory.
+//! Garbage collection, the allocator, and the application's reports of memory pressure and leaks.
 //!
-//! All on Node's thread, [`trim_allocator`] excepted.
+//! Runs on Node's thread, except [`trim_allocator`].
 
 use napi::bindgen_prelude::{Array, Function, JsObjectValue, Object, Unknown};
 use napi::{Env, Result};
@@ -48,7 +48,7 @@ pub fn leak_report(env: Env, data: &Unknown<'_>) -> Result<Leak> {
     })
 }
 
-/// Has V8 collect its garbage now, where the application has allowed that with `--expose-gc`.
+/// Has V8 collect garbage now. Does nothing unless Node was started with `--expose-gc`.
 pub fn collect_garbage(env: &Env) {
     let collected = env.get_global().and_then(|global| {
         let gc: Unknown<'_> = global.get_named_property_unchecked("gc")?;
@@ -63,7 +63,7 @@ pub fn collect_garbage(env: &Env) {
     }
 }
 
-/// Has the allocator return to the system what it keeps for later. On any thread.
+/// Has the allocator return unused memory to the system. On any thread.
 pub fn trim_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {

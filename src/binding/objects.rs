@@ -1,12 +1,7 @@
-//! The plain objects that getters and events hand to JavaScript; their comments become `index.d.ts`.
+//! The plain objects that getters return; their comments become `index.d.ts`.
 
-use napi::bindgen_prelude::{Object, Unknown};
-use napi::{Env, Result};
 use napi_derive::napi;
 
-use crate::application::interface::Event;
-use crate::binding::error::describe;
-use crate::binding::values;
 use crate::core::websocket_service::Counts;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::history::Second;
@@ -23,7 +18,7 @@ pub struct ServiceStats {
     pub active_connections: f64,
     /// Inbound messages, invalid ones included.
     pub total_messages: f64,
-    /// Announcements to all, and bill updates somebody was subscribed to.
+    /// Messages to all, and bill updates that had a subscriber.
     pub total_broadcasts: f64,
     /// Payloads that were not delivered, whatever the reason.
     pub dropped_messages: f64,
@@ -31,11 +26,11 @@ pub struct ServiceStats {
     pub duplicate_messages: f64,
     /// Publishes refused because a queue was full.
     pub queue_overflows: f64,
-    /// Users who came back within 60 s of losing their last connection.
+    /// Users who connected again within 60 s of losing their last connection.
     pub reconnections: f64,
     /// When the service object was made.
     pub start_time: f64,
-    /// When somebody last connected, sent something or was broadcast to.
+    /// When a client last connected or sent something, or a broadcast had a receiver.
     pub last_activity: f64,
     pub peak_connections: f64,
     /// Whole seconds.
@@ -68,11 +63,11 @@ pub struct MemoryUsage {
     pub rss: String,
 }
 
-/// How scarce memory is.
+/// Memory pressure: how much of the available memory is in use.
 #[napi(object, object_from_js = false)]
 #[derive(Clone)]
 pub struct MemoryPressure {
-    /// 0 to 1, the worst of what is measured.
+    /// 0 to 1, the highest of what is measured.
     pub ratio: f64,
     /// What it was measured on: the control group, V8's heap, the machine's memory, or the application's own report.
     #[napi(ts_type = "'container' | 'heap' | 'machine' | 'report'")]
@@ -89,7 +84,7 @@ pub struct HealthStatus {
     pub uptime: f64,
     /// Seconds.
     pub time_since_last_activity: f64,
-    /// Whether nothing needs attention at once. Idle is not ill.
+    /// `false` if `status` is `unhealthy`. An idle service is healthy.
     pub is_healthy: bool,
     #[napi(ts_type = "'healthy' | 'degraded' | 'unhealthy'")]
     pub status: String,
@@ -99,7 +94,7 @@ pub struct HealthStatus {
     pub heap_used_percent: f64,
     #[napi(ts_type = "DegradationLevel")]
     pub degradation_level: String,
-    /// Absent while the service does not run, and where nothing can be measured.
+    /// Absent while the service is stopped, and where nothing can be measured.
     pub memory_pressure: Option<MemoryPressure>,
     pub warnings: Vec<String>,
 }
@@ -143,11 +138,11 @@ pub struct SubscriptionMetrics {
 #[napi(object, object_from_js = false)]
 pub struct ListenAddress {
     pub port: u32,
-    /// An address, also if a name was given.
+    /// The address, even if a name was given.
     pub host: String,
 }
 
-/// One second of the past.
+/// One second of the history.
 #[napi(object, object_from_js = false)]
 pub struct PerformanceSample {
     /// Milliseconds since 1970.
@@ -161,7 +156,7 @@ pub struct PerformanceSample {
     pub average_latency: f64,
     /// Unwritten bytes of all connections.
     pub pending_bytes: f64,
-    /// Bytes of the process in physical memory; 0 where the system does not tell.
+    /// Bytes of the process in physical memory; 0 where the system does not report it.
     pub resident_bytes: f64,
     /// 0 to 1, as in `getHealthStatus()`.
     pub memory_pressure: f64,
@@ -339,61 +334,4 @@ impl Inspection {
 fn percentile(sorted: &[f64], rank: f64) -> f64 {
     let position = (sorted.len() as f64 * rank).ceil() as usize;
     sorted.get(position.saturating_sub(1)).copied().unwrap_or(0.0)
-}
-
-/// The arguments with which an event's listeners are called, once per element.
-pub fn event_arguments<'env>(env: &'env Env, event: &Event) -> Result<Vec<Unknown<'env>>> {
-    let mut object = Object::new(env)?;
-    match event {
-        Event::Connection { id, remote_address } => {
-            object.set("connectionId", id.to_string())?;
-            object.set("userId", id.user.as_str())?;
-            object.set("remoteAddress", remote_address.as_str())?;
-        }
-        Event::Degradation { level, previous, pressure } => {
-            object.set("level", level.as_str())?;
-            object.set("previous", previous.as_str())?;
-            object.set("pressure", *pressure)?;
-        }
-        Event::Disconnection { id, code, reason, clean } => {
-            object.set("connectionId", id.to_string())?;
-            object.set("userId", id.user.as_str())?;
-            object.set("code", u32::from(*code))?;
-            object.set("reason", reason.as_str())?;
-            object.set("clean", *clean)?;
-        }
-        Event::Error(error) => {
-            let described = napi::Error::new(error.code().to_owned(), describe(error));
-            return Ok(vec![napi::JsError::from(described).into_unknown(*env)]);
-        }
-        Event::MemoryLeak(leak) => {
-            object.set("severity", leak.severity.as_str())?;
-            object.set("recommendations", leak.recommendations.clone())?;
-            let mut analysis = Object::new(env)?;
-            analysis.set("growthRate", leak.growth_rate)?;
-            analysis.set("retainedIncrease", leak.retained_increase)?;
-            object.set("analysis", analysis)?;
-        }
-        Event::SlowConsumer { id, pending_bytes, action } => {
-            object.set("connectionId", id.to_string())?;
-            object.set("userId", id.user.as_str())?;
-            object.set("pendingBytes", *pending_bytes as f64)?;
-            object.set("action", action.as_str())?;
-        }
-        Event::StateChange(state) => object.set("state", state.as_str())?,
-        Event::Subscription { id, bills, subscribed } => {
-            return bills
-                .iter()
-                .map(|bill| {
-                    let mut object = Object::new(env)?;
-                    object.set("connectionId", id.to_string())?;
-                    object.set("userId", id.user.as_str())?;
-                    object.set("billId", bill.get() as f64)?;
-                    object.set("subscribed", *subscribed)?;
-                    values::write(env, object)
-                })
-                .collect();
-        }
-    }
-    Ok(vec![values::write(env, object)?])
 }

@@ -16,7 +16,7 @@ pub fn write<'env, T: ToNapiValue>(env: &'env Env, value: T) -> Result<Unknown<'
     unsafe { Unknown::from_napi_value(env.raw(), T::to_napi_value(env.raw(), value)?) }
 }
 
-/// What a value is, for messages. Never its content.
+/// The type of a value, for messages. Never its content.
 pub fn kind(value: &Unknown<'_>) -> &'static str {
     match value.get_type() {
         Ok(ValueType::Undefined) => "undefined",
@@ -130,13 +130,13 @@ pub fn text(value: &Unknown<'_>) -> String {
     text.unwrap_or_default()
 }
 
-/// Drops the exception that a failed call has left behind, for calls made on nobody's behalf: it would end the
-/// process as an uncaught one, and spoil every call before that.
+/// Drops the exception of a failed call that no JavaScript caller waits for. A pending one makes further calls fail and then ends the
+/// process as uncaught.
 pub fn clear_exception(env: &Env) {
     take_exception(env);
 }
 
-/// Looks for another error than the exception that is pending; without one that is thrown on.
+/// Replaces the pending exception with the error that `find` returns; without one it is thrown again.
 pub fn instead_of_exception(
     env: &Env,
     failure: napi::Error,
@@ -151,7 +151,7 @@ pub fn instead_of_exception(
     })
 }
 
-/// The exception that a failed call has left behind; after that none is pending.
+/// Takes the pending exception of a failed call.
 fn take_exception(env: &Env) -> Option<Unknown<'_>> {
     let mut is_pending = false;
     let mut exception = std::ptr::null_mut();
@@ -174,58 +174,4 @@ pub fn environment_variable(env: &Env, name: &str) -> Option<String> {
     let process: Object<'_> = env.get_global().ok()?.get_named_property("process").ok()?;
     let variables: Object<'_> = process.get_named_property("env").ok()?;
     as_string(&property(&variables, name).ok()?)
-}
-
-/// A reference to a value, weak or strong. Belongs to Node's thread, and lets go when it is dropped.
-pub struct Reference {
-    env: sys::napi_env,
-    raw: sys::napi_ref,
-}
-
-impl Reference {
-    /// Does not keep the value alive.
-    pub fn weak(env: &Env, value: &Unknown<'_>) -> Result<Self> {
-        Self::new(env, value, 0)
-    }
-
-    /// Keeps the value alive.
-    pub fn strong(env: &Env, value: &Unknown<'_>) -> Result<Self> {
-        Self::new(env, value, 1)
-    }
-
-    /// The value, unless it has been collected.
-    pub fn get<'env>(&self, env: &'env Env) -> Option<Unknown<'env>> {
-        let mut value = std::ptr::null_mut();
-        // SAFETY: the reference is deleted only in `drop`; a collected value shows as null.
-        let status = unsafe { sys::napi_get_reference_value(env.raw(), self.raw, &mut value) };
-        if status != sys::Status::napi_ok || value.is_null() {
-            return None;
-        }
-        // SAFETY: a value that is not null is a live handle of the current scope.
-        unsafe { Unknown::from_napi_value(env.raw(), value) }.ok()
-    }
-
-    /// The value of a strong reference.
-    pub fn live<'env>(&self, env: &'env Env) -> Result<Unknown<'env>> {
-        self.get(env).ok_or_else(|| napi::Error::from_reason("a value is gone that is still needed"))
-    }
-
-    /// The value as an object.
-    pub fn object<'env>(&self, env: &'env Env) -> Option<Object<'env>> {
-        self.get(env).and_then(|value| read(&value).ok())
-    }
-
-    fn new(env: &Env, value: &Unknown<'_>, count: u32) -> Result<Self> {
-        let mut raw = std::ptr::null_mut();
-        // SAFETY: the value is a live handle of this environment.
-        check_status!(unsafe { sys::napi_create_reference(env.raw(), value.raw(), count, &mut raw) })?;
-        Ok(Self { env: env.raw(), raw })
-    }
-}
-
-impl Drop for Reference {
-    fn drop(&mut self) {
-        // SAFETY: made by `new`, deleted once, on Node's thread, where its owner lives.
-        unsafe { sys::napi_delete_reference(self.env, self.raw) };
-    }
 }

@@ -270,8 +270,8 @@ impl Connection {
     }
 
     /// How long bytes were held up on our side at the most, since this was last asked.
-    pub fn longest_stall(&self) -> Duration {
-        self.transport.longest_stall()
+    pub fn max_wait(&self) -> Duration {
+        self.transport.max_wait()
     }
 
     /// The peer shall see a reset instead of an orderly end.

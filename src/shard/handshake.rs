@@ -161,7 +161,7 @@ impl Shard {
     ) {
         match self.decide(&head).await {
             // The look-up takes its time. Who is not there any more is no connection, and nobody hears of one.
-            Ok(_) if self.shared.options.has_lookup && applicant.has_left() => {
+            Ok(_) if self.shared.options.hooks.contains(HookKind::LookupUser) && applicant.has_left() => {
                 debug!("a peer left during its handshake")
             }
             Ok((upgrade, admitted, place)) => {
@@ -385,7 +385,7 @@ impl Shard {
     }
 
     async fn look_up(&self, identity: &Identity) -> Result<(), AuthFault> {
-        if !self.shared.options.has_lookup || self.shared.was_found(identity) {
+        if !self.shared.options.hooks.contains(HookKind::LookupUser) || self.shared.was_found(identity) {
             return Ok(());
         }
         let user: Arc<str> = (&identity.user).into();

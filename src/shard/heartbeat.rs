@@ -113,7 +113,7 @@ impl Shard {
         let base = &self.shared.options.base;
         let patience = Patience { interval: base.heartbeat_interval, stale: base.stale_connection_threshold };
         // Asked for each time, so that every answer is about one interval.
-        let stall = connection.longest_stall();
+        let stall = connection.max_wait();
         if connection.liveness.get().is_awaited() {
             self.read_what_has_come(connection);
         }

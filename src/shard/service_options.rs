@@ -12,6 +12,7 @@ use crate::shard::outbox::Backpressure;
 use crate::shard::token_bucket::Rate;
 use crate::transport::deflate;
 use crate::transport::handshake;
+use crate::types::HookSet;
 
 pub use crate::application::interface::SlowConsumerPolicy;
 pub use crate::transport::handshake::RejectionMode;
@@ -78,8 +79,9 @@ pub struct ServiceOptions {
     pub handshake_timeout: Duration,
     /// How many bills one connection may follow.
     pub max_subscriptions: usize,
-    /// Whether the host answers `lookup_user`; without it every valid token is let in.
-    pub has_lookup: bool,
+    /// The hooks that the application supplies. Others are never called.
+    pub hooks: HookSet,
+    /// The deadline of a hook, retries included.
     pub lookup_timeout: Duration,
     /// Whether a hook that keeps failing is left alone for a while.
     pub circuit_breaker: bool,
@@ -91,8 +93,6 @@ pub struct ServiceOptions {
     pub auth_timeout: Option<Duration>,
     /// How many connections may wait for their token at the same time.
     pub max_anonymous: usize,
-    /// Whether the host loads and stores preferences.
-    pub has_preferences: bool,
     /// What counts as memory pressure.
     pub memory_sources: MemorySources,
     /// Where `proc` and `sys` are, by which memory is measured; another place than `/` is for tests.
@@ -119,14 +119,13 @@ impl Default for ServiceOptions {
             refusals: RejectionMode::default(),
             handshake_timeout: Duration::from_secs(10),
             max_subscriptions: 1000,
-            has_lookup: false,
+            hooks: HookSet::default(),
             lookup_timeout: Duration::from_secs(5),
             circuit_breaker: true,
             lookup_cache_ttl: Duration::ZERO,
             message_rate: None,
             auth_timeout: None,
             max_anonymous: 1000,
-            has_preferences: false,
             memory_sources: MemorySources::default(),
             system_root: "/".into(),
         }

@@ -134,12 +134,14 @@ impl Shard {
                 tokio::task::spawn_local(catch_task("an auth message", authenticated));
                 Outcome::Silent
             }
-            Command::LoadPreferences if self.shared.options.has_preferences => {
+            Command::LoadPreferences if self.shared.options.hooks.contains(HookKind::LoadPreferences) => {
                 self.load_preferences(connection, kept_id());
                 Outcome::Silent
             }
             Command::LoadPreferences => Outcome::DefaultPreferences,
-            Command::SavePreferences { preferences } if self.shared.options.has_preferences => {
+            Command::SavePreferences { preferences }
+                if self.shared.options.hooks.contains(HookKind::SavePreferences) =>
+            {
                 self.save_preferences(connection, preferences.into(), kept_id());
                 Outcome::Silent
             }

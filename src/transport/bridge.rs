@@ -1,7 +1,7 @@
-//! A byte pipe between a shard and Node, for sockets that have no descriptor to take over: TLS, Windows.
+//! A byte channel between a shard and Node, for sockets that have no descriptor to take over: TLS, Windows.
 //!
 //! Node pumps bytes, everything else happens on the shard. The [`Bridge`] is the shard's end and behaves like a socket;
-//! the [`Pipe`] is what Node's end works with, on Node's thread. The lock between them covers copying bytes.
+//! the [`Channel`] is what Node's end works with, on Node's thread. The lock between them covers copying bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _};
@@ -15,9 +15,9 @@ const MAX_INBOUND: usize = 64 * 1024;
 /// Bytes for the peer that Node may hold unflushed before the shard has to wait.
 const MAX_OUTBOUND: usize = 256 * 1024;
 
-/// Tells Node's thread that a pipe has [`Work`]. Called on the shard's thread, at most once until the work is taken.
-pub trait Signal: Send + Sync {
-    fn signal(&self);
+/// Tells Node's thread that a channel has [`Work`]. Called on the shard's thread, at most once until the work is taken.
+pub trait Notifier: Send + Sync {
+    fn notify(&self);
 }
 
 /// What Node's end is asked to do with its socket, in this order.
@@ -25,12 +25,12 @@ pub trait Signal: Send + Sync {
 pub struct Work {
     pub write: Vec<u8>,
     pub resume: bool,
-    pub fate: Fate,
+    pub action: SocketAction,
 }
 
 /// What becomes of Node's socket after the bytes of a [`Work`] have been written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fate {
+pub enum SocketAction {
     #[default]
     Keep,
     /// Nothing more will be written; the peer may still send.
@@ -41,9 +41,9 @@ pub enum Fate {
     Destroy,
 }
 
-pub struct Pipe {
+pub struct Channel {
     state: Mutex<State>,
-    node: Box<dyn Signal>,
+    node: Box<dyn Notifier>,
 }
 
 #[derive(Default)]
@@ -105,10 +105,10 @@ enum ShardEnd {
 }
 
 /// The shard's end.
-pub struct Bridge(Arc<Pipe>);
+pub struct Bridge(Arc<Channel>);
 
-impl Pipe {
-    pub fn new(node: Box<dyn Signal>) -> Arc<Self> {
+impl Channel {
+    pub fn new(node: Box<dyn Notifier>) -> Arc<Self> {
         Arc::new(Self { state: Mutex::default(), node })
     }
 
@@ -132,7 +132,7 @@ impl Pipe {
     }
 
     /// The socket is gone, whatever the reason.
-    pub fn peer_gone(&self) {
+    pub fn peer_closed(&self) {
         self.peer_is(Peer::Gone);
     }
 
@@ -157,16 +157,16 @@ impl Pipe {
         if resume {
             state.is_paused = false;
         }
-        let fate = match state.shard {
-            ShardEnd::Writing | ShardEnd::Ended => Fate::Keep,
+        let action = match state.shard {
+            ShardEnd::Writing | ShardEnd::Ended => SocketAction::Keep,
             ShardEnd::Ending => {
                 state.shard = ShardEnd::Ended;
-                Fate::End
+                SocketAction::End
             }
-            ShardEnd::Closed => Fate::Close,
-            ShardEnd::Gone => Fate::Destroy,
+            ShardEnd::Closed => SocketAction::Close,
+            ShardEnd::Gone => SocketAction::Destroy,
         };
-        Work { write, resume, fate }
+        Work { write, resume, action }
     }
 
     fn peer_is(&self, peer: Peer) {
@@ -183,12 +183,12 @@ impl Pipe {
         wake(&mut state.writer);
     }
 
-    fn signal(&self, mut state: MutexGuard<'_, State>) {
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
         let is_first = state.signalled.is_none();
         state.signalled.get_or_insert_with(Instant::now);
         drop(state);
         if is_first {
-            self.node.signal();
+            self.node.notify();
         }
     }
 
@@ -198,8 +198,8 @@ impl Pipe {
 }
 
 impl Bridge {
-    pub fn new(pipe: Arc<Pipe>) -> Self {
-        Self(pipe)
+    pub fn new(channel: Arc<Channel>) -> Self {
+        Self(channel)
     }
 
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -213,7 +213,7 @@ impl Bridge {
                 state.inbound = VecDeque::new();
             }
             if state.is_paused && state.inbound.len() < MAX_INBOUND / 2 {
-                self.0.signal(state);
+                self.0.notify(state);
             }
             return Poll::Ready(Ok(count));
         }
@@ -252,13 +252,13 @@ impl Bridge {
             taken += count;
         }
         if taken > 0 {
-            self.0.signal(state);
+            self.0.notify(state);
         }
         Ok(taken)
     }
 
     /// The longest that Node's thread has let work wait since this was last asked: a peer may seem silent for as long.
-    pub fn longest_stall(&self) -> Duration {
+    pub fn max_wait(&self) -> Duration {
         let mut state = self.0.lock();
         let current = state.signalled.map_or(Duration::ZERO, |since| since.elapsed());
         std::mem::take(&mut state.longest_wait).max(current)
@@ -278,7 +278,7 @@ impl Bridge {
             Probe::Idle => 1,
         };
         state.probe = Probe::Asked { round };
-        self.0.signal(state);
+        self.0.notify(state);
         false
     }
 
@@ -290,7 +290,7 @@ impl Bridge {
         let mut state = self.0.lock();
         if state.shard == ShardEnd::Writing {
             state.shard = ShardEnd::Ending;
-            self.0.signal(state);
+            self.0.notify(state);
         }
     }
 
@@ -299,7 +299,7 @@ impl Bridge {
         let mut state = self.0.lock();
         state.shard = ShardEnd::Gone;
         state.outbound = Vec::new();
-        self.0.signal(state);
+        self.0.notify(state);
     }
 }
 
@@ -317,7 +317,7 @@ impl Drop for Bridge {
         // Nobody is left to be woken, and a waker holds its task.
         state.reader = None;
         state.writer = None;
-        self.0.signal(state);
+        self.0.notify(state);
     }
 }
 
@@ -360,8 +360,8 @@ mod tests {
         }
     }
 
-    impl Signal for Arc<Counter> {
-        fn signal(&self) {
+    impl Notifier for Arc<Counter> {
+        fn notify(&self) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -373,7 +373,7 @@ mod tests {
     }
 
     struct Ends {
-        pipe: Arc<Pipe>,
+        channel: Arc<Channel>,
         bridge: Bridge,
         signals: Arc<Counter>,
         wakes: Arc<Counter>,
@@ -381,8 +381,8 @@ mod tests {
 
     fn ends() -> Ends {
         let signals = Arc::new(Counter::default());
-        let pipe = Pipe::new(Box::new(signals.clone()));
-        Ends { bridge: Bridge::new(pipe.clone()), pipe, signals, wakes: Arc::default() }
+        let channel = Channel::new(Box::new(signals.clone()));
+        Ends { bridge: Bridge::new(channel.clone()), channel, signals, wakes: Arc::default() }
     }
 
     impl Ends {
@@ -407,26 +407,26 @@ mod tests {
     fn bytes_come_through_and_wake_whoever_waits() {
         let ends = ends();
         assert!(ends.read(10).is_pending());
-        assert!(ends.pipe.receive(b"hello"));
+        assert!(ends.channel.receive(b"hello"));
         assert_eq!(ends.wakes.take(), 1);
         assert!(matches!(ends.read(3), Poll::Ready(Ok(bytes)) if bytes == b"hel"));
         assert!(matches!(ends.read(3), Poll::Ready(Ok(bytes)) if bytes == b"lo"));
-        ends.pipe.peer_ended();
+        ends.channel.peer_ended();
         assert!(matches!(ends.read(3), Poll::Ready(Ok(bytes)) if bytes.is_empty()));
     }
 
     #[test]
     fn node_stops_reading_while_the_shard_does_not_keep_up() {
         let ends = ends();
-        assert!(ends.pipe.receive(&[0; MAX_INBOUND - 1]));
-        assert!(!ends.pipe.receive(&[0; 1]));
+        assert!(ends.channel.receive(&[0; MAX_INBOUND - 1]));
+        assert!(!ends.channel.receive(&[0; 1]));
         assert!(matches!(ends.read(MAX_INBOUND / 4), Poll::Ready(Ok(_))));
         assert_eq!(ends.signals.take(), 0);
         assert!(matches!(ends.read(MAX_INBOUND / 2), Poll::Ready(Ok(_))));
         assert_eq!(ends.signals.take(), 1);
-        assert!(!ends.pipe.receive(b"read before the pause"));
-        assert!(ends.pipe.take_work().resume);
-        assert!(!ends.pipe.take_work().resume);
+        assert!(!ends.channel.receive(b"read before the pause"));
+        assert!(ends.channel.take_work().resume);
+        assert!(!ends.channel.take_work().resume);
     }
 
     #[test]
@@ -436,9 +436,9 @@ mod tests {
         assert_eq!(ends.signals.take(), 1);
         assert_eq!(ends.write(b"x").map_err(|failure| failure.kind()), Err(io::ErrorKind::WouldBlock));
         assert!(!ends.is_writable());
-        assert_eq!(ends.pipe.take_work().write.len(), MAX_OUTBOUND);
+        assert_eq!(ends.channel.take_work().write.len(), MAX_OUTBOUND);
         assert!(!ends.is_writable(), "taken is not flushed");
-        ends.pipe.flushed();
+        ends.channel.flushed();
         assert_eq!(ends.wakes.take(), 1);
         assert!(ends.is_writable());
         assert_eq!(ends.write(b"x").ok(), Some(1));
@@ -452,27 +452,27 @@ mod tests {
         }
         ends.bridge.shutdown_write();
         assert_eq!(ends.signals.take(), 1);
-        let work = Work { write: (0..10).collect(), resume: false, fate: Fate::End };
-        assert_eq!(ends.pipe.take_work(), work);
-        assert_eq!(ends.pipe.take_work(), Work::default());
+        let work = Work { write: (0..10).collect(), resume: false, action: SocketAction::End };
+        assert_eq!(ends.channel.take_work(), work);
+        assert_eq!(ends.channel.take_work(), Work::default());
     }
 
     #[test]
     fn work_that_waits_tells_of_a_stall_once() {
         let ends = ends();
-        assert_eq!(ends.bridge.longest_stall(), Duration::ZERO);
+        assert_eq!(ends.bridge.max_wait(), Duration::ZERO);
         assert_eq!(ends.write(b"ping").ok(), Some(4));
-        assert!(ends.bridge.longest_stall() > Duration::ZERO, "it still waits");
-        ends.pipe.take_work();
-        assert!(ends.bridge.longest_stall() > Duration::ZERO, "it waited until now");
-        assert_eq!(ends.bridge.longest_stall(), Duration::ZERO);
+        assert!(ends.bridge.max_wait() > Duration::ZERO, "it still waits");
+        ends.channel.take_work();
+        assert!(ends.bridge.max_wait() > Duration::ZERO, "it waited until now");
+        assert_eq!(ends.bridge.max_wait(), Duration::ZERO);
     }
 
     #[test]
     fn a_socket_that_is_gone_fails_both_ways_after_what_it_sent_was_read() {
         let ends = ends();
-        assert!(ends.pipe.receive(b"last words"));
-        ends.pipe.peer_gone();
+        assert!(ends.channel.receive(b"last words"));
+        ends.channel.peer_closed();
         assert!(matches!(ends.read(100), Poll::Ready(Ok(bytes)) if bytes == b"last words"));
         assert!(
             matches!(ends.read(100), Poll::Ready(Err(failure)) if failure.kind() == io::ErrorKind::ConnectionReset)
@@ -484,21 +484,21 @@ mod tests {
     #[test]
     fn a_socket_that_closes_after_its_end_has_ended_all_the_same() {
         let ends = ends();
-        ends.pipe.peer_ended();
-        ends.pipe.peer_gone();
+        ends.channel.peer_ended();
+        ends.channel.peer_closed();
         assert!(matches!(ends.read(1), Poll::Ready(Ok(bytes)) if bytes.is_empty()));
         assert!(ends.write(b"x").is_err());
     }
 
     #[test]
     fn a_shard_that_is_gone_has_the_socket_destroyed_and_keeps_nothing() {
-        let Ends { pipe, bridge, signals, .. } = ends();
-        assert!(pipe.receive(b"unread"));
+        let Ends { channel, bridge, signals, .. } = ends();
+        assert!(channel.receive(b"unread"));
         drop(bridge);
         assert_eq!(signals.take(), 1);
-        assert_eq!(pipe.take_work().fate, Fate::Destroy);
-        assert!(pipe.receive(b"later"));
-        assert!(pipe.lock().inbound.is_empty());
+        assert_eq!(channel.take_work().action, SocketAction::Destroy);
+        assert!(channel.receive(b"later"));
+        assert!(channel.lock().inbound.is_empty());
     }
 
     #[test]
@@ -506,10 +506,13 @@ mod tests {
         let ends = ends();
         assert_eq!(ends.write(b"goodbye").ok(), Some(7));
         ends.bridge.shutdown_write();
-        ends.pipe.peer_ended();
+        ends.channel.peer_ended();
         drop(ends.bridge);
         assert_eq!(ends.signals.take(), 1);
-        assert_eq!(ends.pipe.take_work(), Work { write: b"goodbye".to_vec(), resume: false, fate: Fate::Close });
+        assert_eq!(
+            ends.channel.take_work(),
+            Work { write: b"goodbye".to_vec(), resume: false, action: SocketAction::Close }
+        );
     }
 
     #[test]
@@ -524,7 +527,10 @@ mod tests {
                 assert!(ends.write(b"x").is_err());
             }
             drop(ends.bridge);
-            assert_eq!(ends.pipe.take_work(), Work { write: Vec::new(), resume: false, fate: Fate::Destroy });
+            assert_eq!(
+                ends.channel.take_work(),
+                Work { write: Vec::new(), resume: false, action: SocketAction::Destroy }
+            );
         }
     }
 }

@@ -194,9 +194,9 @@ impl Transport {
     }
 
     /// How long bytes were held up on our side at the most, since this was last asked.
-    pub fn longest_stall(&self) -> Duration {
+    pub fn max_wait(&self) -> Duration {
         match self {
-            Self::Bridge(bridge) => bridge.longest_stall(),
+            Self::Bridge(bridge) => bridge.max_wait(),
             Self::Socket(_) | Self::Tls(_) => Duration::ZERO,
         }
     }

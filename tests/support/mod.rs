@@ -22,6 +22,7 @@ use carillon::shard::handshake::UpgradeRequest;
 use carillon::shard::service_options::ServiceOptions;
 use carillon::transport::Source;
 use carillon::transport::head_reader::HeadReader;
+use carillon::types::HookKind;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,6 +34,9 @@ pub use client::Client;
 pub use host::TestHost;
 
 /// How long anything that must happen may take, on a machine that is busy with other things.
+/// The hooks of the option `preferences`.
+pub const PREFERENCES: [HookKind; 2] = [HookKind::LoadPreferences, HookKind::SavePreferences];
+
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const SECRET: &str = "a secret of the tests alone";
@@ -58,7 +62,7 @@ impl Service {
     pub async fn logging(host: TestHost, dispatch: Dispatch, configure: impl FnOnce(&mut ServiceOptions)) -> Self {
         let mut options = ServiceOptions { threads: 1, ..ServiceOptions::default() };
         options.runtime = RuntimeValues { batch_size: 1, max_connections_per_user: 100_000, ..options.runtime };
-        options.has_lookup = host.answers_look_ups();
+        options.hooks.extend(host.answers_look_ups().then_some(HookKind::LookupUser));
         configure(&mut options);
         let host = Arc::new(host);
         let runtime = Arc::new(RuntimeConfig::new(options.runtime));

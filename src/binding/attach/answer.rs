@@ -1,11 +1,11 @@
-//! RejectionMode that are written through Node, for want of a shard. Runs on Node's thread.
+//! Writes the response to a rejected request through Node. Runs on Node's thread.
 
 use napi::bindgen_prelude::{Buffer, FnArgs, Function, JsObjectValue, JsValue, Object, Unknown};
 use napi::{Env, Result};
 
 use crate::binding::{guard, values};
 
-/// Writes the refusal and closes the socket once it has left. Nothing else has been written to the socket.
+/// Writes the response and closes the socket once it has been sent. Nothing else has been written to the socket.
 pub fn refuse(env: &Env, socket: &Object<'_>, response: Vec<u8>) -> Result<()> {
     // An error without a listener would end the process.
     let ignore = guard::function::<()>(env, "carillonIgnore", |_| Ok(()))?;

@@ -1,7 +1,7 @@
-//! Takes a socket out of Node's hands.
+//! Takes a socket over from Node.
 //!
-//! Node's own bookkeeping of it ends here: the descriptor is duplicated and Node's copy destroyed without shutting the connection down. The
-//! caller has seen to it that Node has nothing left to write. Runs on Node's thread.
+//! The descriptor is duplicated, and Node's copy is destroyed without shutting the connection down. The caller makes sure that Node has
+//! nothing left to write. Runs on Node's thread.
 
 use napi::Result;
 use napi::bindgen_prelude::{JsValue, Object};
