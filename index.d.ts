@@ -19,22 +19,22 @@ export interface WebSocketServiceOptions {
   jwtUserIdClaim?: string | undefined
   jwtIssuer?: string | undefined
   jwtAudience?: string | undefined
-  /** Does this user exist? The result is resolved as `await` does; falsy → 401. Without the hook every valid token is let in.
-   *  It runs in the async context (`AsyncLocalStorage`) in which the options were given. A rejection is a failure: it is tried
-   *  again up to twice within `lookupTimeout`, then answered with 401. See `circuitBreaker` for a hook that keeps failing. */
+  /** Tells whether the user exists. The result is resolved as `await` does; a falsy one is answered with 401. Without the hook every
+   *  valid token is accepted. It runs in the async context (`AsyncLocalStorage`) in which the options were given. After a rejection the call is
+   *  repeated up to twice within `lookupTimeout`, then the handshake is answered with 401. See `circuitBreaker`. */
   lookupUser?: ((userId: string, claims: Record<string, unknown>) => unknown | Promise<unknown>) | undefined
-  /** A look-up that takes longer counts as failed. @default 5000 */
+  /** The deadline of a hook, retries included; a call that takes longer has failed. @default 5000 */
   lookupTimeout?: number | undefined
-  /** Leave a hook alone for 5 to 60 s after 5 failures in a row, or when more than half of the last 20 calls failed; handshakes
-   *  that need it get 503 with Retry-After. Time-outs count each, rejections once per user. @default true */
+  /** Does not call a hook for 5 to 60 s after 5 failures in a row, or when more than half of the last 20 calls failed; handshakes
+   *  that need it are answered with 503 and Retry-After. Every time-out counts, rejections count once per user. @default true */
   circuitBreaker?: boolean | undefined
-  /** Accept connections without a token and wait this long for {"type":"auth"}. 0: refuse them with 401. @default 0 */
+  /** How long a connection without a token may take to send {"type":"auth"}. 0: such connections are refused with 401. @default 0 */
   authTimeout?: number | undefined
-  /** Connections that may wait for their token at the same time, with `authTimeout`; beyond it 503. After 3 refused `auth` messages a
+  /** How many connections may wait for their token at the same time, with `authTimeout`; further ones are answered with 503. After 3 refused `auth` messages a
    *  connection is closed with 1008. @default 1000 */
   maxAnonymous?: number | undefined
-  /** Load and store preferences; without them everybody has the same constants. Each fails, rests and recovers as `lookupUser`
-   *  does; `save` is never tried again. */
+  /** Load and store preferences; without them every user has the same constants. Deadline, retries and circuit breaker are those of
+   *  `lookupUser`, but `save` is never repeated. */
   preferences?: {
     /** What `JSON.stringify` makes of the value is sent. A value without JSON form (`undefined`, a function, a cycle) is an error to the client
      *  and a line in the log; `null` is sent as `null`. */
@@ -42,26 +42,26 @@ export interface WebSocketServiceOptions {
     /** `preferences` is always an object, as `JSON.parse` reads what the client sent. */
     save(userId: string, preferences: Record<string, unknown>): unknown | Promise<unknown>
   } | undefined
-  /** '*': any (as the original); 'same-host': Origin's host must equal Host; a list: exact origins as
+  /** '*': any; 'same-host': Origin's host must equal Host; a list: exact origins as
    *  browsers send them (another spelling is `ERR_INVALID_OPTION`). Absent Origin (not a browser) passes. @default '*' */
   allowedOrigins?: '*' | 'same-host' | string[] | undefined
-  /** What the connection above MAX_CONNECTIONS_PER_USER does: it is refused, or the user's oldest is closed with 4009 once the new one
-   *  has passed every other check. @default 'refuse' */
+  /** What happens to a connection above MAX_CONNECTIONS_PER_USER: it is refused, or the user's oldest connection is closed with 4009
+   *  after the new one has passed every other check. @default 'refuse' */
   connectionLimit?: 'refuse' | 'close-oldest' | undefined
-  /** 'close': a handshake that is refused opens and is closed at once, so that a browser sees why: 4401 unauthorised, 4403 forbidden
-   *  origin, 4409 limit of the user's connections, 4503 not now. Requests that ask for no proper upgrade get their status all the
-   *  same. Such a connection counts as none. @default 'status' */
+  /** 'close': a refused handshake opens a connection that is closed at once, with a code that a browser can read: 4401 unauthorised,
+   *  4403 forbidden origin, 4409 limit of the user's connections, 4503 not available. A request that is no valid upgrade is answered with
+   *  a status. Such connections are not counted. @default 'status' */
   refusals?: 'status' | 'close' | undefined
-  /** Connections of this service, however they come; beyond it 503. `server.maxConnections` of Node does not count sockets that the
+  /** How many connections the service may have, on all its ports; further ones are answered with 503. `server.maxConnections` of Node does not count sockets that the
    *  service has taken over. @default unlimited */
   maxConnections?: number | undefined
-  /** Own port: time to send the request, TLS handshake included. It shrinks to 1 s while pending handshakes are many. @default 10000 */
+  /** Own port: how long a client may take to send its request, TLS handshake included. Down to 1 s while many handshakes are pending. @default 10000 */
   handshakeTimeout?: number | undefined
   /** permessage-deflate. @default true */
   compression?: boolean | undefined
   /** How messages that wait together are sent: in one {"type":"batch"} message, or each in a frame of its own. @default 'envelope' */
   batching?: 'envelope' | 'frames' | undefined
-  /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and told by an 'error' event
+  /** Bytes of publishes one shard may have waiting; beyond it a publish is refused, counted, and reported by an 'error' event
    *  (ERR_OVERLOADED), at most once a second. @default 67108864 */
   maxQueueBytes?: number | undefined
   /** Bills one connection may follow. One more is answered with {"type":"error","message":"Subscription limit reached"}, or
@@ -76,22 +76,24 @@ export interface WebSocketServiceOptions {
   slowConsumer?: 'close' | 'drop-oldest' | 'drop-newest' | undefined
   /** How many proxies to trust for X-Forwarded-For, or their CIDR ranges. @default 0 */
   trustProxy?: number | string[] | undefined
-  /** Messages per second and connection, control frames included; 0: no limit. What is over it gets an error reply and is
-   *  not processed; who goes on for another burst is closed with 1008. @default 0 */
+  /** Messages per second and connection, control frames included; 0: no limit. A message above it gets an error reply and is
+   *  not processed; after another burst of such messages the connection is closed with 1008. @default 0 */
   messageRate?: number | undefined
-  /** How many messages may come at once. @default 2 × messageRate */
+  /** How many messages may arrive at once. @default 2 × messageRate */
   messageBurst?: number | undefined
-  /** Reuse a positive look-up of the same user with the same claims this long. @default 0 */
+  /** How long a positive look-up of the same user with the same claims is reused. @default 0 */
   lookupCacheTtl?: number | undefined
   /** Shard threads. @default max(1, cores − 1) */
   threads?: number | undefined
-  /** 'auto' takes the socket where it can; 'bridge' makes Node pump the bytes always. @default 'auto' */
+  /** 'auto': the service takes the sockets over from Node where it can (not with TLS, not on Windows); 'bridge': Node always reads and
+   *  writes the sockets. @default 'auto' */
   transport?: 'auto' | 'bridge' | undefined
-  /** The design's constants, in its spelling. */
+  /** Settings that are fixed while the service runs. @default BASE_CONFIG */
   base?: { [Key in keyof BaseConfig]?: BaseConfig[Key] | undefined } | undefined
+  /** Initial values of the settings that `runtimeConfig` can change. */
   runtime?: { [Key in keyof RuntimeConfigValues]?: RuntimeConfigValues[Key] | undefined } | undefined
-  /** console-, pino- or winston-like. Methods that throw or reject are ignored. @default none; the crate's tracing events are also
-   *  readable with CARILLON_LOG=info */
+  /** console-, pino- or winston-like. Methods that throw or reject are ignored. @default none. The environment variable
+   *  CARILLON_LOG=info also writes the log to stderr. */
   logger?: Logger | undefined
   /** How the logger's methods take their arguments: `(message, context)` as console and winston, `(context, message)` as pino and
    *  bunyan, which 'auto' recognises. @default 'auto' */
@@ -99,7 +101,7 @@ export interface WebSocketServiceOptions {
 }
 
 export interface ListenOptions {
-  /** 0: any free one, which the promise tells. */
+  /** 0: any free port; the promise resolves with it. */
   port: number
   /** A name or an address. @default all addresses of the machine */
   host?: string | undefined
@@ -123,8 +125,8 @@ export interface BaseConfig {
   MAX_PAYLOAD: number                  // 102400
   MAX_LATENCY_SAMPLES: number          // 200
   DEDUPE_CACHE_CLEANUP_AGE: number     // 1800000
-  MAX_RECONNECT_ATTEMPTS: number       // 3; the original never used it, kept so that configurations load
-  RECONNECT_DELAY: number              // 1000, told to clients at shutdown
+  MAX_RECONNECT_ATTEMPTS: number       // 3; not used, accepted for compatibility
+  RECONNECT_DELAY: number              // 1000; sent to clients at shutdown
   HIGH_MEMORY_THRESHOLD: number        // 85 percent
   CRITICAL_MEMORY_THRESHOLD: number    // 95 percent
   PERFORMANCE_HISTORY_MAX_SIZE: number // 100
@@ -143,7 +145,7 @@ export interface RuntimeConfigValues {
 
 export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting_scheduled'
 
-/** What is published may be a value of any type that has these members. Further members are sent along, in every publish. */
+/** A published value may have any type with these members. Further members are sent as well. */
 export interface BillUpdate { type: UpdateType | (string & {}); data: object; timestamp: Date | string | number }
 export interface UserNotification { type: string; title: string; message: string; data?: object | undefined }
 export interface BroadcastMessage { type: string; data: object; timestamp?: Date | string | number | undefined }
@@ -157,7 +159,7 @@ export interface MemoryLeakData {
 
 export interface ServiceEvents {
   connection(info: { connectionId: string; userId: string; remoteAddress: string }): void
-  /** The connection has ended, up to 5 s after its end was decided. The getters forget it before its close frame is written.
+  /** The connection has ended. Emitted up to 5 s after the service decided to close it; the getters exclude it from that moment on.
    *  `clean`: both sides have sent a close frame (RFC 6455 §7.1.4); `code` and `reason` are those of the first one, 1006 without. */
   disconnection(info: { connectionId: string; userId: string; code: number; reason: string; clean: boolean }): void
   subscription(info: { connectionId: string; userId: string; billId: number; subscribed: boolean }): void
@@ -201,29 +203,29 @@ export interface RuntimeConfig {
 /** A WebSocket service whose connections live in Rust threads. */
 export declare class WebSocketService {
   /**
-   * r" Adds a listener after the others. An event may have any number. A listener that throws or rejects is logged and does not affect
-   * r" the others. It runs in the async context (`AsyncLocalStorage`) in which it was added, with the service as `this`.
-   * r" @throws {TypeError} code `ERR_INVALID_ARGUMENT`: there is no such event, or the listener is no function
+   * Adds a listener after the others. An event may have any number. A listener that throws or rejects is logged and does not affect
+   * the others. It runs in the async context (`AsyncLocalStorage`) in which it was added, with the service as `this`.
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: there is no such event, or the listener is no function
    */
   on<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** r" The same as `on`. */
+  /** The same as `on`. */
   addListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** r" Adds a listener before the others. */
+  /** Adds a listener before the others. */
   prependListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** r" Adds a listener that is called once. */
+  /** Adds a listener that is called once. */
   once<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** r" Adds a listener before the others that is called once. */
+  /** Adds a listener before the others that is called once. */
   prependOnceListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
   /**
-   * r" Removes a listener, the newest if it was added several times. It is not called any more, not even for an event that is being
-   * r" delivered.
+   * Removes a listener, the newest if it was added several times. It is not called any more, not even for an event that is being
+   * delivered.
    */
   off<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** r" The same as `off`. */
+  /** The same as `off`. */
   removeListener<E extends keyof ServiceEvents>(event: E, listener: ServiceEvents[E]): this
-  /** r" The listeners of an event, in the order of their calls. */
+  /** The listeners of an event, in the order of their calls. */
   listeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
-  /** r" The same as `listeners`: those added by `once` have no wrapper. */
+  /** The same as `listeners`: those added by `once` have no wrapper. */
   rawListeners<E extends keyof ServiceEvents>(event: E): Array<ServiceEvents[E]>
   /** Removes all listeners of an event, or of all events. */
   removeAllListeners(event?: keyof ServiceEvents): this
@@ -245,8 +247,8 @@ export declare class WebSocketService {
   /** Prometheus text exposition format 0.0.4. */
   metricsText(): string
   /**
-   * What to look at when something is wrong: the slowest consumers, the largest topics, the shards. Waits for
-   * nothing, so it shows the state of about a second ago. `top`: how many entries each list has at most, up to 100.
+   * The slowest consumers, the largest topics and the shards, for diagnosis. The state is up to about a second old. `top`: the maximum
+   * number of entries in each list, 0 to 100. @default 10
    */
   inspect(options?: { top?: number | undefined }): Inspection
   /**
@@ -264,7 +266,7 @@ export declare class WebSocketService {
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: the argument is neither a string nor absent
    */
   getConnectionCount(userId: string): number
-  /** Everybody with an open connection, in the order of their first one. */
+  /** The users with an open connection, in the order of their oldest one. */
   getAllConnectedUsers(): Array<string>
   /**
    * The users with a connection that follows the bill, each once.
@@ -276,10 +278,10 @@ export declare class WebSocketService {
   constructor(options?: WebSocketServiceOptions)
   /**
    * Attaches to a Node server, before or after it listens: of `http`, of `https`, or of `http2` with `allowHTTP1`. A
-   * second call while attached is ignored with a log line. After `shutdown()`, and from the `stateChange` event that says
-   * `'stopped'` on, it starts afresh.
+   * second call while attached is ignored and logged. After `shutdown()` has settled, or the `stateChange` event with
+   * `'stopped'`, the service can be initialized again.
    *
-   * Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) count as the server's: its `close()` waits
+   * Connections that stay with Node (TLS, Windows, `transport: 'bridge'`) remain connections of the server: its `close()` waits
    * until `shutdown()` has ended them.
    * @throws {Error} code `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
    * @throws {Error} code `ERR_ALREADY_RUNNING`: the service is stopping
@@ -295,12 +297,12 @@ export declare class WebSocketService {
    * - `ERR_INVALID_ARGUMENT`: an option is missing or wrong; the message names it
    * - `ERR_NO_JWT_SECRET`: there is neither a key among the options nor JWT_SECRET
    * - `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `ENOTFOUND`: as `net.Server` does
-   * - `ERR_LISTEN_FAILED`: anything else, such as a `shutdown()` that came first
+   * - `ERR_LISTEN_FAILED`: any other failure, such as a `shutdown()` before the port was open
    */
   listen(options: ListenOptions): Promise<ListenAddress>
   /**
-   * Ends all connections in order and detaches. Idempotent; every caller gets the same promise, and it never
-   * rejects because of a peer.
+   * Closes all connections, stops listening and detaches from the server. Every call during a shutdown returns the same promise. A
+   * peer cannot make it reject.
    */
   shutdown(): Promise<void>
   /** Empties caches, buffers and queues; connections and subscriptions stay. */
@@ -308,35 +310,35 @@ export declare class WebSocketService {
   /**
    * Sends an update to every connection that follows the bill. The same update for the same bill within
    * `DEDUPE_WINDOW` is counted and dropped.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or the exception of `JSON.stringify`
    */
   broadcastBillUpdate<Update extends BillUpdate>(billId: number, update: Update): void
   /**
    * Sends a notification to every open connection of the user; without any it is dropped.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or the exception of `JSON.stringify`
    */
   sendUserNotification<Notification extends UserNotification>(userId: string, notification: Notification): void
   /**
    * Sends a message to every open connection.
-   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or whatever `JSON.stringify` throws
+   * @throws {TypeError} code `ERR_INVALID_ARGUMENT`, or the exception of `JSON.stringify`
    */
   broadcastToAll<Message extends BroadcastMessage>(message: Message): void
   /**
-   * Sets options before `initialize()`: for the ready-made instance.
+   * Sets the options while the service is stopped: for the ready-made instance.
    * @throws {Error} code `ERR_ALREADY_RUNNING` while the service runs
    */
   configure(options: WebSocketServiceOptions): void
   /** Settings that can be changed while the service runs. */
   get runtimeConfig(): RuntimeConfig
   /**
-   * Reports memory pressure from outside. At or above its threshold it degrades the service at once, at least
-   * to `light`, for a minute or until a report below the threshold; what the service measures itself counts too.
+   * Reports memory pressure that the application has measured. At or above the threshold it degrades the service at once, at least
+   * to `light`, for a minute or until a report below the threshold. The service's own measurements count as well.
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a number is missing or not from 0 to 1
    */
   reportMemoryPressure(data: { pressure: number; threshold: number }): void
   /**
-   * Reports a memory leak from outside: clients are warned, `memoryLeak` listeners told, and caches halved; at
-   * severity `critical` buffers and queues are emptied too.
+   * Reports a memory leak that the application has found: clients are warned, `memoryLeak` is emitted, and caches are halved; at
+   * severity `critical` buffers and queues are emptied as well.
    * @throws {TypeError} code `ERR_INVALID_ARGUMENT`: a member is missing or of the wrong kind
    */
   reportMemoryLeak(data: MemoryLeakData): void
