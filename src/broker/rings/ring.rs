@@ -58,6 +58,14 @@ pub enum Place {
     OtherEpoch,
 }
 
+impl<P> Entry<P> {
+    /// The position of its predecessor. The first publication of an epoch has offset 1 or more.
+    pub fn before(&self) -> Position {
+        let offset = Offset::new(self.position.offset.get().saturating_sub(1));
+        Position { epoch: self.position.epoch, offset, id: self.previous }
+    }
+}
+
 impl<P> Ring<P> {
     /// What a publication costs beside its payload.
     pub const ENTRY_BYTES: usize = size_of::<Slot<P>>();
