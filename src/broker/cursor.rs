@@ -32,7 +32,8 @@ impl Cursor {
         Self { epoch: position.epoch, offset: position.offset }
     }
 
-    /// For a client that was told that nothing is known about what it missed.
+    /// For a client that was told that nothing is known about what it missed. Only a history elsewhere can fail to answer; the
+    /// history in this process, which may forget topics, always does.
     pub fn unknown() -> Self {
         Self { epoch: Epoch::from_random(0), offset: Self::UNKNOWN }
     }

@@ -5,9 +5,9 @@
 //! 1. Register the subscription, so that every publication from now on arrives here, and create the gate.
 //! 2. Read the history. Publications that arrive meanwhile are [pushed](Gate::push) and held.
 //! 3. [Answer](Gate::answer) with what was read: this yields the reply to the client.
-//! 4. Send the reply, and then what [`next`](Gate::next) yields, as the connection takes it: the replay and what was held, each
+//! 4. Send the reply, and then what [`next_output`](Gate::next_output) yields, as the connection takes it: the replay and what was held, each
 //!    publication once. Publications that arrive meanwhile are pushed, too.
-//! 5. When [`next`](Gate::next) yields nothing more, replace the gate by its [cursor](Gate::into_cursor).
+//! 5. When [`next_output`](Gate::next_output) yields nothing more, replace the gate by its [cursor](Gate::into_cursor).
 //!
 //! What arrives before the replay is over is bounded. Beyond the bound nothing of it is delivered and the client is told
 //! `too_many`, in the reply if there was none yet. A replay that was announced is always completed.
@@ -122,17 +122,18 @@ impl<P> Gate<P> {
         if std::mem::replace(&mut self.is_answered, true) {
             return None;
         }
-        let (reply, replay) = match (resumed, self.discarded.take()) {
-            (Resumed::Started { top }, discarded) => {
-                (Reply::Started { position: discarded.unwrap_or(top) }, Vec::new())
+        let (Resumed::Started { top } | Resumed::Recovered { top, .. } | Resumed::Lost { top, .. }) = resumed;
+        // What was discarded up to the top is in the history. It need not be complete: the shard's queue may hold publications from
+        // before the subscription that others were subscribed for.
+        let discarded = self.discarded.take().filter(|newest| newest.epoch != top.epoch || newest.offset > top.offset);
+        let position = discarded.unwrap_or(top);
+        let (reply, replay) = match resumed {
+            Resumed::Started { .. } => (Reply::Started { position }, Vec::new()),
+            Resumed::Recovered { entries, .. } if discarded.is_none() => (Reply::Recovered { position }, entries),
+            Resumed::Recovered { .. } => {
+                (Reply::Lost { reason: LossReason::TooMany, position: Some(position) }, Vec::new())
             }
-            (Resumed::Recovered { top, entries }, None) => (Reply::Recovered { position: top }, entries),
-            (Resumed::Recovered { .. }, Some(newest)) => {
-                (Reply::Lost { reason: LossReason::TooMany, position: Some(newest) }, Vec::new())
-            }
-            (Resumed::Lost { top, reason }, discarded) => {
-                (Reply::Lost { reason, position: Some(discarded.unwrap_or(top)) }, Vec::new())
-            }
+            Resumed::Lost { reason, .. } => (Reply::Lost { reason, position: Some(position) }, Vec::new()),
         };
         let end = reply.position().map_or_else(Cursor::unknown, Cursor::at);
         self.cursor = replay.first().map_or(end, |first| Cursor::at(first.before()));
@@ -155,7 +156,7 @@ impl<P> Gate<P> {
     }
 
     /// The next message for the client. `None` if there is no answer yet, or nothing more.
-    pub fn next(&mut self) -> Option<Output<P>> {
+    pub fn next_output(&mut self) -> Option<Output<P>> {
         if !self.is_answered {
             return None;
         }
@@ -182,6 +183,10 @@ impl<P> Gate<P> {
         let position = self.discarded.take()?;
         self.cursor = Cursor::at(position);
         Some(Output::Gap { reason: LossReason::TooMany, position })
+    }
+
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
     }
 
     /// Whether everything was sent that had been held back.

@@ -15,7 +15,10 @@ pub enum LossReason {
     TooMany,
     /// The broker did not answer in time.
     Unavailable,
-    /// The connection did not take its messages in time and some were dropped.
+    /// The connection did not take its messages in time and some were dropped. The news must stand in the outbox exactly where the
+    /// first publication of the topic was dropped: a client that receives a later position first, and then loses the connection,
+    /// resumes from there and believes that it has everything. News of one topic without a publication of it in between are one,
+    /// with the newest position; so they are bounded like the publications.
     Slow,
     /// What the client sent is no position.
     Malformed,

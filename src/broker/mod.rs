@@ -2,10 +2,12 @@
 //! time and random numbers come in, decisions come out. The caller owns the state and brings it together with sockets and shards.
 
 pub mod cursor;
-pub mod drops;
 pub mod gate;
 pub mod loss;
 pub mod position;
 pub mod random;
 pub mod reload;
 pub mod rings;
+
+#[cfg(test)]
+mod simulator;

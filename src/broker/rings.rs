@@ -91,6 +91,12 @@ impl<P: Clone> Rings<P> {
         }
     }
 
+    /// Makes topics that are forgotten share fewer buckets.
+    #[cfg(test)]
+    pub fn set_floors(&mut self, buckets: usize) {
+        self.floors = Floors::new(buckets);
+    }
+
     /// Stores the next publication of a topic. `bytes` is the most that the payload costs while it is stored, `make` makes the
     /// payload for its place. Amortised constant time.
     pub fn publish(

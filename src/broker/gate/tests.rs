@@ -26,7 +26,7 @@ fn recovered(offsets: std::ops::RangeInclusive<u64>) -> Resumed<u64> {
 
 /// All that comes out: offsets of publications, and of gaps with their reasons.
 fn drain(gate: &mut Gate<u64>) -> Vec<Result<u64, (LossReason, u64)>> {
-    std::iter::from_fn(|| gate.next())
+    std::iter::from_fn(|| gate.next_output())
         .map(|output| match output {
             Output::Publication(entry) => Ok(entry.payload),
             Output::Gap { reason, position } => Err((reason, position.offset.get())),
@@ -40,7 +40,7 @@ fn what_arrives_while_history_is_read_follows_the_replay_once() {
     for offset in [3, 4, 5, 6] {
         gate.push(entry(offset));
     }
-    assert_eq!(gate.next(), None, "nothing before the answer");
+    assert_eq!(gate.next_output(), None, "nothing before the answer");
     assert_eq!(gate.answer(recovered(2..=4)), Some(Reply::Recovered { position: position(4) }));
     assert_eq!(drain(&mut gate), [2, 3, 4, 5, 6].map(Ok));
     assert!(gate.is_open());
@@ -53,7 +53,7 @@ fn what_arrives_while_history_is_read_follows_the_replay_once() {
 fn a_publication_that_was_replayed_and_arrives_later_is_a_duplicate() {
     let mut gate = Gate::new(LIMITS);
     gate.answer(recovered(2..=4));
-    assert_eq!(gate.next(), Some(Output::Publication(entry(2))));
+    assert_eq!(gate.next_output(), Some(Output::Publication(entry(2))));
     for offset in [2, 3, 4, 5] {
         gate.push(entry(offset));
     }
@@ -137,7 +137,7 @@ fn a_replay_that_was_announced_is_completed_also_when_too_much_arrives() {
     let mut gate = Gate::new(LIMITS);
     gate.push(entry(5));
     gate.answer(recovered(2..=4));
-    assert_eq!(gate.next(), Some(Output::Publication(entry(2))));
+    assert_eq!(gate.next_output(), Some(Output::Publication(entry(2))));
     for offset in 6..=12 {
         gate.push(entry(offset));
     }
@@ -155,7 +155,7 @@ fn room_comes_back_as_the_client_takes_what_was_held() {
         gate.push(entry(offset));
     }
     for offset in 5..=20 {
-        assert_eq!(gate.next(), Some(Output::Publication(entry(offset - 4))));
+        assert_eq!(gate.next_output(), Some(Output::Publication(entry(offset - 4))));
         gate.push(entry(offset));
     }
     assert_eq!(drain(&mut gate), [17, 18, 19, 20].map(Ok));
@@ -225,10 +225,10 @@ proptest! {
             if let Some(offset) = step.checked_sub(lag).filter(|offset| *offset > since) {
                 gate.push(entry(offset));
             }
-            sent.extend((0..take).map_while(|_| gate.next()));
+            sent.extend((0..take).map_while(|_| gate.next_output()));
         }
         let Some(reply) = reply else { return Ok(()) };
-        sent.extend(std::iter::from_fn(|| gate.next()));
+        sent.extend(std::iter::from_fn(|| gate.next_output()));
         let mut seen = match reply {
             Reply::Recovered { .. } => since,
             Reply::Lost { position: Some(position), reason } => {
