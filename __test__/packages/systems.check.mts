@@ -28,7 +28,7 @@ for (const target of QUICK ? [] : TARGETS) {
       const folder = temporary(test, target.name)
       await unpackInto(folder, [packedAs('carillon'), packedAs(target.package)])
       const { node, env } = await nodeOf(target)
-      const { stdout } = await execute(node, [putSmoke(folder)], { cwd: folder, env: { ...process.env, ...env }, timeout: 120_000 })
+      const { stdout } = await execute(node, [putSmoke(folder)], { cwd: folder, env: { ...process.env, ...env }, timeout: 300_000 })
       assert.match(stdout, /smoke passed on Node v/)
     })
 

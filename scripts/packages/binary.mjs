@@ -45,6 +45,9 @@ function flags(target, compiler) {
   const found = remapped(compiler).map(([from, to]) => `--remap-path-prefix=${from}=${to}`)
   // An addon shares the C library of its process.
   if (target.libc === 'musl') found.push('-C', 'target-feature=-crt-static')
+  // These linkers write the path of what they make into it.
+  if (target.os === 'darwin') found.push('-C', `link-arg=-Wl,-install_name,@rpath/${target.binary}`)
+  if (target.os === 'win32') found.push('-C', 'link-arg=/PDBALTPATH:%_PDB%')
   const blank = found.find((flag) => flag.includes(' '))
   if (blank) throw new CommandFailed(`a path with a blank cannot be given to the compiler: ${blank}`)
   return found

@@ -15,7 +15,7 @@ const FILE_TIMEOUT = 1_800_000
 await main(async () => {
   const quick = process.argv.includes('--quick')
   const named = process.argv.slice(2).filter((word) => word !== '--quick')
-  process.env.CARILLON_DIST = quick ? 'target/packages-quick' : 'dist'
+  process.env.CARILLON_DIST ||= quick ? 'target/packages-quick' : 'dist'
   const { assembleBinary, assembleClient, assembleMain, assembledBinaries } = await import('./assemble.mjs')
   const { pack } = await import('./pack.mjs')
   const { packageFolder, PACKAGES, TARBALLS } = await import('./places.mjs')
