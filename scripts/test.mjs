@@ -49,6 +49,7 @@ await main(async () => {
   await step('dependencies: licences, sources, duplicates', deny)
   await step('Rust tests', () => run('cargo', ['test', ...CORE]))
   await step('models of threads over locks', () => run('npm', ['run', 'test:models']))
+  await step('what a peer can cost', () => run('npm', ['run', 'test:cost']))
   await step('tests of the load generator', () => run('cargo', ['test', '--locked', '--manifest-path', 'bench/load/Cargo.toml']))
   await step('build the addon, declarations unchanged', buildUnchanged)
   await step('tests of the client', () => testClient())

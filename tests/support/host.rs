@@ -60,6 +60,11 @@ impl TestHost {
         Self { lookup: Some(Box::new(lookup)), ..Self::default() }
     }
 
+    /// The same, and listens to nothing.
+    pub fn deaf_looking_up(lookup: impl Fn(&UserId, LookupAnswer) + Send + Sync + 'static) -> Self {
+        Self { is_deaf: true, ..Self::looking_up(lookup) }
+    }
+
     /// Calls `listener` on the shard's thread, before the event is recorded.
     pub fn listening(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
         Self { listener: Some(Box::new(listener)), ..Self::default() }
