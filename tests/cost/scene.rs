@@ -14,7 +14,7 @@ use crate::IS_TIMED;
 use crate::inputs::Input;
 use crate::support::client::{PING, PONG, frame};
 use crate::support::host::LookupAnswer;
-use crate::support::{PATIENCE, Service, TestHost, heap};
+use crate::support::{PATIENCE, PREFERENCES, Service, TestHost, heap};
 use crate::thread_clock::ThreadClock;
 use crate::wire::{DEFLATE, OwnPort, Transport, Wire, identity};
 
@@ -65,7 +65,7 @@ impl Scene {
             count.fetch_add(1, Ordering::SeqCst);
         });
         let service = Service::with(host, |options| {
-            options.has_preferences = true;
+            options.hooks.extend(PREFERENCES);
             options.lookup_timeout = 10 * PATIENCE;
             options.handshake_timeout = 10 * PATIENCE;
             options.base.heartbeat_interval = 100 * PATIENCE;

@@ -8,7 +8,7 @@ use std::thread::{self, Thread};
 
 use carillon::shard::handshake::UpgradeRequest;
 use carillon::transport::Source;
-use carillon::transport::bridge::{Bridge, Fate, Pipe, Signal};
+use carillon::transport::bridge::{Bridge, Channel, Notifier, SocketAction};
 use carillon::transport::head_reader::HeadReader;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -24,7 +24,7 @@ pub const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 pub enum Transport {
     /// A socket that was taken over.
     Plain,
-    /// A pipe to Node's socket, whose other end is the test.
+    /// A channel to Node's socket, whose other end is the test.
     Bridge,
     /// The service's own port.
     OwnPort,
@@ -35,15 +35,15 @@ pub enum Transport {
 pub enum Wire {
     Socket(TcpStream),
     Session(Box<StreamOwned<ClientConnection, TcpStream>>),
-    Pipe(NodeEnd),
+    Bridge(NodeEnd),
 }
 
 /// Node's end of a bridge, whose socket goes with it.
-pub struct NodeEnd(Arc<Pipe>);
+pub struct NodeEnd(Arc<Channel>);
 
 impl Drop for NodeEnd {
     fn drop(&mut self) {
-        self.0.peer_gone();
+        self.0.peer_closed();
     }
 }
 
@@ -56,8 +56,8 @@ pub struct OwnPort {
 
 struct Unpark(Thread);
 
-impl Signal for Unpark {
-    fn signal(&self) {
+impl Notifier for Unpark {
+    fn notify(&self) {
         self.0.unpark();
     }
 }
@@ -112,16 +112,16 @@ impl Wire {
                 Self::Socket(stream)
             }
             Transport::Bridge => {
-                let pipe = Pipe::new(Box::new(Unpark(thread::current())));
-                hand_over(service, Source::Bridge(Bridge::new(pipe.clone())), &request);
-                Self::Pipe(NodeEnd(pipe))
+                let channel = Channel::new(Box::new(Unpark(thread::current())));
+                hand_over(service, Source::Bridge(Bridge::new(channel.clone())), &request);
+                Self::Bridge(NodeEnd(channel))
             }
             Transport::OwnPort | Transport::OwnPortTls => {
                 let mut wire = own.connect();
                 match &mut wire {
                     Self::Socket(stream) => stream.write_all(&request).unwrap(),
                     Self::Session(stream) => stream.write_all(&request).unwrap(),
-                    Self::Pipe(_) => unreachable!("a port has sockets"),
+                    Self::Bridge(_) => unreachable!("a port has sockets"),
                 }
                 wire
             }
@@ -136,15 +136,15 @@ impl Wire {
             let count = match &mut self {
                 Self::Socket(stream) => stream.read(&mut buffer).unwrap(),
                 Self::Session(stream) => stream.read(&mut buffer).unwrap(),
-                Self::Pipe(NodeEnd(pipe)) => {
+                Self::Bridge(NodeEnd(channel)) => {
                     thread::park_timeout(PATIENCE);
-                    let write = pipe.take_work().write;
-                    pipe.flushed();
+                    let write = channel.take_work().write;
+                    channel.flushed();
                     buffer[..write.len()].copy_from_slice(&write);
                     write.len()
                 }
             };
-            assert!(count > 0 || matches!(self, Self::Pipe(_)), "{}", String::from_utf8_lossy(&read));
+            assert!(count > 0 || matches!(self, Self::Bridge(_)), "{}", String::from_utf8_lossy(&read));
             read.extend_from_slice(&buffer[..count]);
         }
         self
@@ -175,7 +175,7 @@ impl Wire {
                     while read(&mut reading, &mut buffer) {}
                 });
             }
-            Self::Pipe(NodeEnd(pipe)) => exchange_over(pipe, sealed),
+            Self::Bridge(NodeEnd(channel)) => exchange_over(channel, sealed),
             Self::Session(_) => unreachable!("sealed"),
         }
     }
@@ -206,18 +206,18 @@ impl Wire {
                     }
                 }
             }
-            Self::Pipe(NodeEnd(pipe)) => {
+            Self::Bridge(NodeEnd(channel)) => {
                 let mut is_paused = false;
                 while refused < TRIES {
                     // Taken and never flushed.
-                    is_paused &= !pipe.take_work().resume;
+                    is_paused &= !channel.take_work().resume;
                     if is_paused {
                         refused += 1;
                         is_idle();
                     } else {
                         refused = 0;
                         let (now, rest) = bytes.split_at(bytes.len().min(16 * 1024));
-                        is_paused = !pipe.receive(now);
+                        is_paused = !channel.receive(now);
                         bytes = rest;
                         assert!(!bytes.is_empty(), "the service takes everything");
                     }
@@ -249,22 +249,22 @@ fn read(stream: &mut impl Read, buffer: &mut [u8]) -> bool {
     }
 }
 
-fn exchange_over(pipe: &Pipe, bytes: &[u8]) {
+fn exchange_over(channel: &Channel, bytes: &[u8]) {
     let mut chunks = bytes.chunks(64 * 1024);
     let mut is_paused = false;
     loop {
-        let work = pipe.take_work();
+        let work = channel.take_work();
         if !work.write.is_empty() {
-            pipe.flushed();
+            channel.flushed();
         }
         is_paused &= !work.resume;
-        match work.fate {
-            Fate::Keep => {}
-            Fate::End => pipe.peer_ended(),
-            Fate::Close | Fate::Destroy => return,
+        match work.action {
+            SocketAction::Keep => {}
+            SocketAction::End => channel.peer_ended(),
+            SocketAction::Close | SocketAction::Destroy => return,
         }
         match if is_paused { None } else { chunks.next() } {
-            Some(chunk) => is_paused = !pipe.receive(chunk),
+            Some(chunk) => is_paused = !channel.receive(chunk),
             None => thread::park_timeout(PATIENCE),
         }
     }
