@@ -3,9 +3,12 @@
 import { setImmediate as turn } from 'node:timers/promises'
 
 const LIMIT = 15_000
+/** How many times longer everything may take, as on an emulated processor. */
+const SLOWNESS = Number(process.env['CARILLON_TEST_SLOWNESS'] ?? 1)
 
 /** The promise's outcome, or a failure that says what did not happen. */
-export async function within<T>(promise: Promise<T>, what: string, limit = LIMIT): Promise<T> {
+export async function within<T>(promise: Promise<T>, what: string, given = LIMIT): Promise<T> {
+  const limit = given * SLOWNESS
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`not within ${limit} ms: ${what}`)), limit)
@@ -18,7 +21,8 @@ export async function within<T>(promise: Promise<T>, what: string, limit = LIMIT
 }
 
 /** Resolves once the condition holds. For what tells of itself by no event: descriptors, memory. */
-export async function eventually(condition: () => boolean, what: string, limit = LIMIT): Promise<void> {
+export async function eventually(condition: () => boolean, what: string, given = LIMIT): Promise<void> {
+  const limit = given * SLOWNESS
   const deadline = performance.now() + limit
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`not within ${limit} ms: ${what}`)
