@@ -3,6 +3,7 @@
 
 import { existsSync, readFileSync } from 'node:fs'
 import { testClient } from './client.mjs'
+import { checkCircles } from './circles.mjs'
 import * as conformance from './conformance.mjs'
 import { deny } from './deny.mjs'
 import { fuzz } from './fuzz.mjs'
@@ -43,6 +44,7 @@ async function step(name, action) {
 await main(async () => {
   await step('install', ensureDependencies)
   await step('format', () => run('cargo', ['fmt', '--check']))
+  await step('no circles of imports', checkCircles)
   await step('clippy, core alone', () => run('cargo', ['clippy', '--all-targets', ...CORE, ...DENY]))
   await step('clippy, with the binding', () => run('cargo', ['clippy', '--all-targets', '--locked', ...DENY]))
   await step('the core knows no Node', coreIsAlone)

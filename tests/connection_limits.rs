@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use carillon::application::interface::EventKind;
 use carillon::shard::service_options::{ConnectionLimit, RejectionMode, ServiceOptions};
-use carillon::transport::handshake::Origins;
 use carillon::transport::listener;
+use carillon::transport::origin::Origins;
 use support::client::{close, request, request_of};
 use support::host::LookupAnswer;
 use support::{Client, Service, TestHost, eventually};

@@ -5,7 +5,9 @@
 use std::net::IpAddr;
 
 use carillon::transport::deflate;
-use carillon::transport::handshake::{self, Origins, HandshakePolicy, RequestHead, TrustProxy};
+use carillon::transport::forwarded::{self, TrustProxy};
+use carillon::transport::handshake::{self, HandshakePolicy, RequestHead};
+use carillon::transport::origin::Origins;
 use carillon::transport::head_reader::HeadReader;
 use carillon::transport::plain_request::{self, Availability};
 use libfuzzer_sys::fuzz_target;
@@ -70,7 +72,7 @@ fn judge(head: &RequestHead) {
     }
     let _ = handshake::token(head);
     for trust in trusts() {
-        let address = handshake::client_address(head, PEER, &trust);
+        let address = forwarded::client_address(head, PEER, &trust);
         // Without trust the header is what anybody may write.
         assert!(trust != TrustProxy::Hops(0) || address == PEER);
         let IpAddr::V6(address) = address else { continue };
@@ -94,7 +96,7 @@ fn every_parser_is_reached() {
     assert!(handshake::check(&head, &same_host).is_ok(), "host and origin are read and compared");
     assert!(handshake::check(&head, &list).is_err(), "the origin is looked up in the list");
     assert_eq!(handshake::token(&head), Ok(Some("a.b.c".to_owned())));
-    let addresses = trusts().map(|trust| handshake::client_address(&head, PEER, &trust).to_string());
+    let addresses = trusts().map(|trust| forwarded::client_address(&head, PEER, &trust).to_string());
     assert_eq!(addresses, ["127.0.0.1", "2001:db8::1", "192.0.2.1", "192.0.2.1"]);
     let health = FULL.replace("/ws?token=a.b.c", "/health");
     let (head, _) = HeadReader::default().push(health.as_bytes()).expect("in order").expect("whole");

@@ -23,7 +23,8 @@ use crate::memory::sources::MemorySources;
 use crate::shard::service_options::{Batching, ConnectionLimit, RejectionMode, ServiceOptions, SlowConsumerPolicy};
 use crate::shard::token_bucket::Rate;
 use crate::transport::deflate;
-use crate::transport::handshake::{Network, Origins, TrustProxy};
+use crate::transport::forwarded::{Network, TrustProxy};
+use crate::transport::origin::Origins;
 use crate::types::HookKind;
 use reader::{Reader, invalid};
 

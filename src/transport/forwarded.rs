@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::handshake::RequestHead;
+use super::request_head::RequestHead;
 use crate::error::{Error, ErrorKind};
 
 /// Whose `X-Forwarded-For` is believed. Without trust the header is what any client may write.

@@ -4,23 +4,17 @@
 //! the listener on its own thread for an own port. The token is only found here, never judged.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::authority::Authority;
 use super::deflate;
-pub use super::forwarded::{Network, TrustProxy, client_address};
+pub use super::forwarded::TrustProxy;
 pub use super::origin::Origins;
+pub use super::rejection::{Rejection, Unavailability};
+pub use super::request_head::RequestHead;
+use super::request_head::{names_websocket, path_matches};
 use crate::error::RejectionCode;
-
-/// Method, target and headers of a request. Names are in lower case, repeated headers joined as Node joins them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RequestHead {
-    pub method: String,
-    pub target: String,
-    pub headers: Vec<(String, String)>,
-}
 
 /// What a service demands of a request.
 #[derive(Clone, Debug)]
@@ -38,45 +32,6 @@ pub struct Upgrade {
     accept_key: String,
     subprotocol: Option<String>,
     deflate: Option<deflate::Negotiated>,
-}
-
-/// Why a request does not become a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rejection {
-    /// Answered as [`Unauthorized`](Self::Unauthorized).
-    ConnectionLimit,
-    ForbiddenOrigin,
-    InvalidExtensions,
-    InvalidKey,
-    InvalidSubprotocol,
-    InvalidUpgrade,
-    InvalidVersion,
-    MethodNotAllowed,
-    /// One answer for everything about tokens and users, so that it tells nothing.
-    Unauthorized,
-    /// The service takes no connections now.
-    Unavailable {
-        why: Unavailability,
-        /// Seconds.
-        retry_after: Option<u32>,
-    },
-    /// An upgrade request with a body.
-    UnexpectedBody,
-    WrongPath,
-}
-
-/// Why nobody is let in for now. The peer is not told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unavailability {
-    /// Whoever knows the users does not answer.
-    CircuitOpen,
-    MemoryPressure,
-    /// The service is stopping, or does not run.
-    Stopping,
-    /// Too many connections have no user yet.
-    TooManyAnonymous,
-    /// The service has as many connections as it may have.
-    TooManyConnections,
 }
 
 /// How a handshake is refused that a client has made correctly.
@@ -152,16 +107,6 @@ pub fn check(head: &RequestHead, policy: &HandshakePolicy) -> Result<Upgrade, Re
     Ok(upgrade)
 }
 
-/// Byte by byte up to the `?`. A target in absolute form never matches.
-pub fn path_matches(target: &str, path: &str) -> bool {
-    target.split('?').next() == Some(path)
-}
-
-/// Whether an `Upgrade` header offers the protocol that is spoken here (RFC 9110 §7.8). Others are not ours to answer.
-pub fn names_websocket(upgrade: &str) -> bool {
-    upgrade.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
-}
-
 /// The token as it was sent: the query parameter `token`, or the credentials in `Authorization`, with `Bearer` before them or
 /// without.
 ///
@@ -190,31 +135,6 @@ fn bearer_token(authorization: &str) -> String {
         return rest.trim_matches(is_blank).to_owned();
     }
     authorization.replacen("Bearer ", "", 1)
-}
-
-impl RequestHead {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Whether the request asks for a WebSocket (RFC 9110 §7.8): `Upgrade` counts only if `Connection` names it, and what it does not
-    /// name is ignored. Node has seen to that already.
-    pub fn asks_for_websocket(&self) -> bool {
-        let mut options = self.header("connection").unwrap_or_default().split(',');
-        options.any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
-            && self.header("upgrade").is_some_and(names_websocket)
-    }
-}
-
-/// Shows no header and no query: both may hold a token.
-impl fmt::Debug for RequestHead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestHead")
-            .field("method", &self.method)
-            .field("path", &self.target.split('?').next())
-            .field("headers", &self.headers.len())
-            .finish_non_exhaustive()
-    }
 }
 
 impl Upgrade {
@@ -252,114 +172,6 @@ impl Upgrade {
         response.extend_from_slice(&why.code().to_be_bytes());
         response.extend_from_slice(reason);
         response
-    }
-}
-
-impl Rejection {
-    /// The service is stopping, or does not run.
-    pub const STOPPING: Self = Self::Unavailable { why: Unavailability::Stopping, retry_after: None };
-
-    pub fn status(&self) -> u16 {
-        match self {
-            Self::InvalidExtensions
-            | Self::InvalidKey
-            | Self::InvalidSubprotocol
-            | Self::InvalidUpgrade
-            | Self::InvalidVersion
-            | Self::UnexpectedBody
-            | Self::WrongPath => 400,
-            Self::ConnectionLimit | Self::Unauthorized => 401,
-            Self::ForbiddenOrigin => 403,
-            Self::MethodNotAllowed => 405,
-            Self::Unavailable { .. } => 503,
-        }
-    }
-
-    /// How a connection is closed that was opened to say this. `None`: the request is none for an upgrade.
-    pub fn close_code(&self) -> Option<RejectionCode> {
-        match self {
-            Self::ConnectionLimit => Some(RejectionCode::ConnectionLimit),
-            Self::ForbiddenOrigin => Some(RejectionCode::Forbidden),
-            Self::Unauthorized => Some(RejectionCode::Unauthorized),
-            Self::Unavailable { .. } => Some(RejectionCode::Unavailable),
-            Self::InvalidExtensions
-            | Self::InvalidKey
-            | Self::InvalidSubprotocol
-            | Self::InvalidUpgrade
-            | Self::InvalidVersion
-            | Self::MethodNotAllowed
-            | Self::UnexpectedBody
-            | Self::WrongPath => None,
-        }
-    }
-
-    /// One of a fixed set, for metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::ConnectionLimit => "connection_limit",
-            Self::ForbiddenOrigin => "forbidden_origin",
-            Self::InvalidExtensions => "invalid_extensions",
-            Self::InvalidKey => "invalid_key",
-            Self::InvalidSubprotocol => "invalid_subprotocol",
-            Self::InvalidUpgrade => "invalid_upgrade",
-            Self::InvalidVersion => "invalid_version",
-            Self::UnexpectedBody => "malformed_head",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::Unauthorized => "unauthorized",
-            Self::Unavailable { why: Unavailability::CircuitOpen, .. } => "circuit_open",
-            Self::Unavailable { why: Unavailability::MemoryPressure, .. } => "memory_pressure",
-            Self::Unavailable { why: Unavailability::Stopping, .. } => "stopping",
-            Self::Unavailable { why: Unavailability::TooManyAnonymous, .. } => "too_many_anonymous",
-            Self::Unavailable { why: Unavailability::TooManyConnections, .. } => "too_many_connections",
-            Self::WrongPath => "wrong_path",
-        }
-    }
-
-    /// The connection is to be closed after it.
-    pub fn response(&self) -> Vec<u8> {
-        let extra_header = match self {
-            Self::InvalidVersion => "Sec-WebSocket-Version: 13, 8\r\n".to_owned(),
-            // RFC 9110 §15.5.6, and §15.5.2 with RFC 6750 §3. Why a token is refused is not told.
-            Self::MethodNotAllowed => "Allow: GET\r\n".to_owned(),
-            Self::ConnectionLimit | Self::Unauthorized => "WWW-Authenticate: Bearer realm=\"websocket\"\r\n".to_owned(),
-            Self::Unavailable { retry_after: Some(seconds), .. } => format!("Retry-After: {seconds}\r\n"),
-            _ => String::new(),
-        };
-        let body = self.body();
-        format!(
-            "HTTP/1.1 {} {}\r\nConnection: close\r\nContent-Type: text/html\r\nContent-Length: {}\r\n{extra_header}\r\n{body}",
-            self.status(),
-            self.status_text(),
-            body.len(),
-        )
-        .into_bytes()
-    }
-
-    fn status_text(&self) -> &'static str {
-        match self.status() {
-            401 => "Unauthorized",
-            403 => "Forbidden",
-            405 => "Method Not Allowed",
-            503 => "Service Unavailable",
-            _ => "Bad Request",
-        }
-    }
-
-    fn body(&self) -> &'static str {
-        match self {
-            Self::InvalidExtensions => "Invalid or unacceptable Sec-WebSocket-Extensions header",
-            Self::InvalidKey => "Missing or invalid Sec-WebSocket-Key header",
-            Self::InvalidSubprotocol => "Invalid Sec-WebSocket-Protocol header",
-            Self::InvalidUpgrade => "Invalid Upgrade header",
-            Self::InvalidVersion => "Missing or invalid Sec-WebSocket-Version header",
-            Self::MethodNotAllowed => "Invalid HTTP method",
-            Self::ConnectionLimit
-            | Self::ForbiddenOrigin
-            | Self::Unauthorized
-            | Self::Unavailable { .. }
-            | Self::UnexpectedBody
-            | Self::WrongPath => self.status_text(),
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! server has Node's parser.
 
 use super::authority::Authority;
-use super::handshake::RequestHead;
+use super::request_head::RequestHead;
 
 /// Node's limit.
 const MAX_HEAD_BYTES: usize = 16 * 1024;

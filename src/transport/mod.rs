@@ -18,6 +18,8 @@ pub mod head_reader;
 pub mod listener;
 pub mod origin;
 pub mod plain_request;
+pub mod rejection;
+pub mod request_head;
 #[cfg(unix)]
 pub mod socket;
 #[cfg(not(unix))]

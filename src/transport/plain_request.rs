@@ -2,7 +2,7 @@
 //!
 //! Pure. Called by the shard that has read the head. The connection is closed after each answer.
 
-use super::handshake::{RequestHead, path_matches};
+use super::request_head::{RequestHead, path_matches};
 
 const HEALTH_PATH: &str = "/health";
 

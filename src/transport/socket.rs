@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "registering descriptors; each use says why it is sound")]
 
 pub mod reactor;
+mod readiness;
 
 use std::cell::Cell;
 use std::io::{self, IoSlice, Read as _};
@@ -19,6 +20,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use self::reactor::{Registry, WatchKey};
+pub use self::readiness::Readiness;
 
 /// Probing an idle peer is the heartbeat's work; this is the second line, for a heartbeat set very long.
 const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -48,24 +50,6 @@ enum Mode {
 struct Watched {
     socket: socket2::Socket,
     readiness: Cell<Readiness>,
-}
-
-/// What a watched socket is ready for, as far as is known. Edges only: what was found empty or full stays so until the
-/// system says otherwise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Readiness {
-    pub readable: bool,
-    pub writable: bool,
-    /// The end of the stream, or an error, waits behind what can be read: no further edge will come.
-    pub ended: bool,
-}
-
-impl Readiness {
-    pub fn add(&mut self, news: Self) {
-        self.readable |= news.readable || news.ended;
-        self.writable |= news.writable || news.ended;
-        self.ended |= news.ended;
-    }
 }
 
 impl Listening {

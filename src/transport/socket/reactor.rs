@@ -13,7 +13,7 @@ use mio::{Events, Token};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Readiness;
+use super::readiness::Readiness;
 
 /// What a watched socket's news come under.
 pub type WatchKey = u32;
