@@ -154,6 +154,7 @@ describe('what we add to a server', () => {
     emit: Object.hasOwn(http, 'emit'),
     symbols: Object.getOwnPropertySymbols(http).filter((symbol) => String(symbol).includes('carillon')).length,
     upgrade: http.listeners('upgrade'),
+    removal: http.listeners('removeListener'),
     shouldUpgrade: (http as { shouldUpgradeCallback?: unknown }).shouldUpgradeCallback,
     keys: Object.keys(http),
   })

@@ -8,6 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { WebSocketService } from 'carillon'
 import { Client } from './support/client.mjs'
+import { EdgeTable } from './support/edge-table.mjs'
 import { EdgeSite, KINDS, ours, socketsOf, type Kind } from './support/edge.mjs'
 import { Opcode, text, upgradeRequest, type RawPeer } from './support/raw.mjs'
 import { application, closeServer, listen, options, type Scope } from './support/server.mjs'
@@ -89,18 +90,61 @@ describe('the end of a run', () => {
   })
 })
 
+const isTaken = (kind: Kind): boolean => process.platform !== 'win32' && process.env['CARILLON_TEST_TRANSPORT'] !== 'bridge' && (kind === 'plain' || kind === 'unix')
+const table = new EdgeTable('The end of the server')
+
 for (const kind of KINDS) {
   describe(`the end of a server (${kind})`, () => {
-    const isTaken = (kind: Kind): boolean => process.platform !== 'win32' && process.env['CARILLON_TEST_TRANSPORT'] !== 'bridge' && (kind === 'plain' || kind === 'unix')
+    const cell = (call: string): string => table.cell(call, isTaken(kind) ? 'sockets taken over' : 'bridged sockets')
+    it(cell('closeAllConnections(), closeIdleConnections()'), async (test) => {
+      const site = await EdgeSite.open(test, kind)
+      const peer = await site.connection('ann')
+      // A server of http2 has none of these.
+      site.http.closeIdleConnections?.()
+      site.http.closeAllConnections?.()
+      await works(peer)
+      assert.deepEqual(site.service.getAllConnectedUsers(), ['ann'])
+    })
 
-    it('does not end connections', async (test) => {
+    it(cell('service.shutdown()'), async (test) => {
+      const site = await EdgeSite.open(test, kind)
+      const peer = await site.connection('ann')
+      const ended = site.service.shutdown()
+      assert.equal((await peer.close()).code, 1001)
+      peer.destroy()
+      await within(ended, 'the end of the service')
+      assert.equal(site.http.listening, true)
+      assert.equal(await site.get(), 'the application')
+    })
+
+    it(cell('close() after shutdown()'), async (test) => {
+      const site = await EdgeSite.open(test, kind)
+      const peer = await site.connection('ann')
+      const ended = site.service.shutdown()
+      assert.equal((await peer.close()).code, 1001)
+      peer.destroy()
+      await within(ended, 'the end of the service')
+      const closed = once(site.http, 'close')
+      site.http.close()
+      await within(closed, 'the end of the server')
+    })
+
+    it(cell("removeAllListeners('upgrade')"), async (test) => {
+      const site = await EdgeSite.open(test, kind, { before: (http) => void http.on('upgrade', (_request, socket) => socket.destroy()) })
+      site.http.on('upgrade', (_request, socket) => socket.destroy())
+      site.http.removeAllListeners('upgrade')
+      assert.equal(site.http.listenerCount('upgrade'), 1, 'ours')
+      await works(await site.connection('ann'))
+      assert.equal((await site.knock({ target: '/neither' })).response.status, 400)
+      await site.service.shutdown()
+      assert.deepEqual([site.http.listenerCount('upgrade'), site.http.listenerCount('removeListener')], [0, 0])
+    })
+
+    it(cell('close() with open connections'), async (test) => {
       const site = await EdgeSite.open(test, kind)
       const peer = await site.connection('ann')
       let isClosed = false
       site.http.close(() => (isClosed = true))
-      // A server of http2 has none of these.
-      site.http.closeIdleConnections?.()
-      site.http.closeAllConnections?.()
       if (isTaken(kind)) await eventually(() => isClosed, 'the end of the server')
       await works(peer)
       assert.equal(isClosed, isTaken(kind), 'a bridged connection counts as the server\'s')
@@ -108,7 +152,7 @@ for (const kind of KINDS) {
       await eventually(() => isClosed, 'the end of the server')
     })
 
-    it('does not end a handshake whose user is looked up', async (test) => {
+    it(cell('close() while a user is looked up'), async (test) => {
       let answer: ((found: boolean) => void) | undefined
       const site = await EdgeSite.open(test, kind, { service: { lookupUser: () => new Promise((resolve) => (answer = resolve)) } })
       const peer = await site.send(upgradeRequest(ours('ann')))
@@ -121,7 +165,7 @@ for (const kind of KINDS) {
       await works(peer)
     })
 
-    it('lets a request in that waits for an earlier response', async (test) => {
+    it(cell('close() while an earlier response is under way'), async (test) => {
       let finish: (() => void) | undefined
       const site = await EdgeSite.open(test, kind, { handler: (_request, response) => void (finish = () => response.end('late')) })
       const peer = await site.send(`GET / HTTP/1.1\r\nHost: localhost\r\n\r\n${upgradeRequest(ours('ann'))}`)
@@ -135,7 +179,7 @@ for (const kind of KINDS) {
       assert.equal((await peer.response()).status, 101)
     })
 
-    it('is held up by nothing that was refused', async (test) => {
+    it(cell('close() after a refusal'), async (test) => {
       const site = await EdgeSite.open(test, kind)
       const peer = await site.send(upgradeRequest({ target: '/ws' }))
       assert.equal((await peer.response()).status, 401)
@@ -175,3 +219,5 @@ describe('server.maxConnections', () => {
     assert.equal(found.length, 1)
   })
 })
+
+table.complete()

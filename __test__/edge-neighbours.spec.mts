@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import type { RequestListener, Server } from 'node:http'
 import { before, describe, it } from 'node:test'
 import { WebSocketServer, WebSocket } from 'ws'
+import { EdgeTable } from './support/edge-table.mjs'
 import { EdgeSite, create, type Kind } from './support/edge.mjs'
 import { Child } from './support/child.mjs'
 import { Client } from './support/client.mjs'
@@ -19,6 +20,8 @@ import { within } from './support/waiting.mjs'
 
 const ADDRESS_KINDS: Kind[] = ['plain', 'bridge', 'tls']
 const ORDERS = ['before', 'after'] as const
+const table = new EdgeTable('Libraries on the same server')
+const cell = (library: string, order: string): string => table.cell(library, `attached ${order}`)
 
 const address = (site: EdgeSite, path: string): string => `${site.kind === 'tls' ? 'wss' : 'ws'}://127.0.0.1:${site.port}${path}`
 
@@ -50,8 +53,8 @@ async function echoed(url: string, message: string, protocols: string[] = []): P
 
 for (const kind of ADDRESS_KINDS) {
   for (const order of ORDERS) {
-    describe(`beside ws, attached ${order} us (${kind})`, () => {
-      it('with { server, path }', async (test) => {
+    describe(`beside ws (${kind})`, () => {
+      it(cell('ws with { server, path }', order), async (test) => {
         const site = await EdgeSite.open(test, kind, {
           [order]: (server: Server) => new WebSocketServer({ server, path: '/theirs' }).on('connection', (socket) => socket.on('message', (data) => socket.send(String(data)))),
         })
@@ -62,7 +65,7 @@ for (const kind of ADDRESS_KINDS) {
         await oursWorks(site)
       })
 
-      it('with { noServer } and a listener that destroys what it does not know', async (test) => {
+      it(cell('ws with { noServer } and socket.destroy() for other paths', order), async (test) => {
         const theirs = new WebSocketServer({ noServer: true })
         theirs.on('connection', (socket) => socket.on('message', (data) => socket.send(String(data))))
         const site = await EdgeSite.open(test, kind, {
@@ -88,7 +91,7 @@ describe('beside larger libraries', { timeout: 900_000 }, () => {
 
   for (const kind of ADDRESS_KINDS) {
     for (const order of ORDERS) {
-      it(`graphql-ws, attached ${order} us (${kind})`, async (test) => {
+      it(`${cell('graphql-ws', order)} (${kind})`, async (test) => {
         if (missing) return test.skip(missing)
         const { useServer } = await neighbour('graphql-ws/use/ws')
         const { GraphQLObjectType, GraphQLSchema, GraphQLString } = await neighbour('graphql')
@@ -100,7 +103,7 @@ describe('beside larger libraries', { timeout: 900_000 }, () => {
         assert.equal(await echoed(address(site, '/graphql'), '{"type":"connection_init"}', ['graphql-transport-ws']), '{"type":"connection_ack"}')
       })
 
-      it(`Socket.IO, attached ${order} us (${kind})`, async (test) => {
+      it(`${cell('Socket.IO', order)} (${kind})`, async (test) => {
         if (missing) return test.skip(missing)
         const { Server: SocketIo } = await neighbour('socket.io')
         const { io } = await neighbour('socket.io-client')
@@ -132,7 +135,7 @@ describe('beside larger libraries', { timeout: 900_000 }, () => {
         while (!(await peer.frameOf(Opcode.text)).payload.includes('"pong"'));
       })
 
-      it(`Vite as middleware, attached ${order} us (${kind})`, async (test) => {
+      it(`${cell('Vite as middleware', order)} (${kind})`, async (test) => {
         if (missing) return test.skip(missing)
         const { createServer } = await neighbour('vite')
         const root = `${NEIGHBOURS}/vite-${kind}-${order}`
@@ -156,7 +159,7 @@ describe('beside larger libraries', { timeout: 900_000 }, () => {
   }
 
   for (const order of ORDERS) {
-    it(`Next as a custom server, prepared ${order === 'before' ? 'after' : 'before'} we are attached`, { timeout: 300_000 }, async (test) => {
+    it(cell('Next as a custom server', order === 'before' ? 'after' : 'before'), { timeout: 300_000 }, async (test) => {
       if (missing) return test.skip(missing)
       const child = new Child(test, 'next', [order], [], { NEXT_TELEMETRY_DISABLED: '1', FORCE_COLOR: '0' })
       const port = (await child.hear('listening', 120_000))['port'] as number
@@ -183,3 +186,5 @@ describe('beside larger libraries', { timeout: 900_000 }, () => {
     })
   }
 })
+
+table.complete()

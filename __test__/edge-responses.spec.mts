@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import type { RequestListener, ServerResponse } from 'node:http'
 import { describe, it } from 'node:test'
 import { setImmediate as turn } from 'node:timers/promises'
+import { EdgeTable } from './support/edge-table.mjs'
 import { EdgeSite, KINDS, ours, socketsOf } from './support/edge.mjs'
 import { Opcode, text, upgradeRequest, type RawPeer } from './support/raw.mjs'
 import { eventually, within } from './support/waiting.mjs'
@@ -44,6 +45,9 @@ async function isOurs(peer: RawPeer): Promise<void> {
 }
 
 const ping = text({ type: 'ping' })
+const table = new EdgeTable('Responses under way')
+/** The title of a test: what is before an upgrade request of ours on the same connection. */
+const after = (what: string): string => table.cell(what, 'an upgrade request of ours')
 
 for (const kind of KINDS) {
   describe(`an upgrade request behind others (${kind})`, () => {
@@ -53,7 +57,7 @@ for (const kind of KINDS) {
     }
     const upgrade = (path = '/ws'): string => upgradeRequest(ours('ann', path))
 
-    it('comes after a response that is complete', async (test) => {
+    it(after('a response that is complete'), async (test) => {
       const { site } = await open(test)
       const peer = await site.send(plain('/now'))
       assert.equal(await body(peer), '/now')
@@ -62,7 +66,7 @@ for (const kind of KINDS) {
       await isOurs(peer)
     })
 
-    it('comes after responses of the same packet', async (test) => {
+    it(after('requests of the same packet, answered at once'), async (test) => {
       const { site } = await open(test)
       const requests = plain('/now/1') + plain('/now/2') + plain('/now/3') + upgrade()
       const peer = await site.send(Buffer.concat([Buffer.from(requests), ping]))
@@ -70,7 +74,7 @@ for (const kind of KINDS) {
       await isOurs(peer)
     })
 
-    it('waits for a response under way, which stays whole', async (test) => {
+    it(after('a response under way'), async (test) => {
       const { site, pending } = await open(test)
       const peer = await site.send(Buffer.concat([Buffer.from(plain('/slow') + upgrade()), ping]))
       const response = await pending.get('/slow')
@@ -88,7 +92,7 @@ for (const kind of KINDS) {
       await eventually(() => site.service.getBillSubscribers(5).length === 1, 'the subscription')
     })
 
-    it('waits for all responses under way, in whatever order they end', async (test) => {
+    it(after('several responses under way'), async (test) => {
       const { site, pending } = await open(test)
       const peer = await site.send(Buffer.concat([Buffer.from(plain('/first') + plain('/second') + upgrade()), ping]))
       ;(await pending.get('/second')).end('second')
@@ -98,7 +102,7 @@ for (const kind of KINDS) {
       await isOurs(peer)
     })
 
-    it('waits for bytes that Node has not written yet', async (test) => {
+    it(after('a response that Node has not written out'), async (test) => {
       const { site } = await open(test)
       const peer = await site.raw()
       peer.socket.pause()
@@ -110,7 +114,7 @@ for (const kind of KINDS) {
       await isOurs(peer)
     })
 
-    it('goes with its connection when a response ends that', async (test) => {
+    it(after('a response that ends the connection'), async (test) => {
       const { site, pending } = await open(test)
       const peer = await site.send(plain('/last') + upgrade())
       ;(await pending.get('/last')).setHeader('Connection', 'close').end('the last')
@@ -118,7 +122,7 @@ for (const kind of KINDS) {
       assert.equal(site.service.getStats().totalConnections, 0)
     })
 
-    it('goes with its peer', { skip: !(kind === 'plain' || kind === 'bridge') && 'only TCP has a reset' }, async (test) => {
+    it(after('a peer that has gone'), { skip: !(kind === 'plain' || kind === 'bridge') && 'only TCP has a reset' }, async (test) => {
       const { site, pending } = await open(test)
       const found = socketsOf(kind, site.http)
       const peer = await site.send(plain('/slow') + upgrade())
@@ -128,7 +132,7 @@ for (const kind of KINDS) {
       assert.equal(site.service.getStats().totalConnections, 0)
     })
 
-    it('is refused after them as well', async (test) => {
+    it(after('a response under way, and the request is to be refused'), async (test) => {
       const { site, pending } = await open(test)
       const peer = await site.send(plain('/slow') + upgradeRequest({ target: '/ws' }))
       ;(await pending.get('/slow')).end('slow')
@@ -136,7 +140,7 @@ for (const kind of KINDS) {
       assert.equal((await peer.response()).status, 401)
     })
 
-    it('is answered with 503 when the service has stopped meanwhile', async (test) => {
+    it(after('a response under way at which the service stops'), async (test) => {
       const { site, pending } = await open(test)
       const peer = await site.send(plain('/slow') + upgrade())
       const response = await pending.get('/slow')
@@ -147,7 +151,7 @@ for (const kind of KINDS) {
       await within(peer.ended, 'the end of the connection')
     })
 
-    it('is refused a second after them when no listener answers it', async (test) => {
+    it(after('a response under way, and no listener answers the request'), async (test) => {
       const pending = new Pending()
       const site = await EdgeSite.open(test, kind, { handler: pending.handler, after: (http) => void http.on('upgrade', () => {}) })
       const peer = await site.send(plain('/now') + plain('/slow') + upgrade('/neither'))
@@ -162,3 +166,5 @@ for (const kind of KINDS) {
     })
   })
 }
+
+table.complete()

@@ -17,6 +17,8 @@ export async function compileTests() {
   mkdirSync(COMPILED, { recursive: true })
   await ensureClient()
   await tool('typescript/bin/tsc', ['-p', '__test__/tsconfig.json'])
+  // JavaScript that is compiled into the addon.
+  await tool('typescript/bin/tsc', ['-p', '__test__/tsconfig.binding.json'])
 }
 
 /** Resolves with what the runner printed. */

@@ -1,4 +1,4 @@
-// Fenced blocks and links of Markdown files.
+// Fenced blocks, tables and links of Markdown files.
 
 export interface Block {
   /** The heading that the block is under, without its marks. */
@@ -23,6 +23,32 @@ export function blocks(markdown: string): Block[] {
     const fence = /^( *)(```+)(.*)$/.exec(line)
     if (fence) open = { fence: fence[2] ?? '', indent: (fence[1] ?? '').length, info: (fence[3] ?? '').trim(), lines: [] }
     else heading = /^#+ (.*)$/.exec(line)?.[1] ?? heading
+  }
+  return found
+}
+
+export interface Table {
+  /** The heading that the table is under, without its marks. */
+  heading: string
+  columns: string[]
+  rows: string[][]
+}
+
+/** Tables outside of fenced blocks; the text of cells without the marks of code and emphasis. */
+export function tables(markdown: string): Table[] {
+  const prose = markdown.replace(/^ *(```+)[\s\S]*?^ *\1$/gm, '')
+  const found: Table[] = []
+  let heading = ''
+  let table: Table | undefined
+  for (const line of prose.split('\n')) {
+    if (!line.startsWith('|')) {
+      table = undefined
+      heading = /^#+ (.*)$/.exec(line)?.[1] ?? heading
+      continue
+    }
+    const cells = line.slice(1, line.lastIndexOf('|')).split('|').map((cell) => cell.replace(/[`*]/g, '').trim())
+    if (table === undefined) found.push((table = { heading, columns: cells, rows: [] }))
+    else if (!cells.every((cell) => /^:?-+:?$/.test(cell))) table.rows.push(cells)
   }
   return found
 }
