@@ -1,4 +1,5 @@
-// What a release relies on: one version everywhere, a changelog that can be read by a script, and workflows that are valid and pinned.
+// What a release relies on: one version everywhere, a changelog that can be read by a script, workflows that are valid and pinned, and
+// a list of platforms that agrees with the scripts.
 
 import assert from 'node:assert/strict'
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
@@ -15,7 +16,7 @@ const { versions, setVersion } = await script<{
   setVersion(version: string, root?: string): void
 }>('versions')
 const { changesOf } = await script<{ changesOf(version: string, text?: string): { date: string; changes: string } }>('changelog')
-const { NAMES, target } = await script<{ NAMES: string[]; target(name: string): { rust: string } }>('targets')
+const { GLIBC, NAMES, target } = await script<{ GLIBC: string; NAMES: string[]; target(name: string): { rust: string } }>('targets')
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
 const { version, napi } = JSON.parse(read('package.json')) as { version: string; napi: { targets: string[] } }
@@ -123,6 +124,23 @@ describe('the workflows', () => {
     }
     const publish = named('release.yml').slice(named('release.yml').indexOf('\n  publish:'))
     for (const needed of ['needs: packages', 'environment: npm', 'id-token: write', 'npm run release -- --provenance']) assert.ok(publish.includes(needed), needed)
+  })
+})
+
+describe('docs/platforms.md', () => {
+  const text = read('docs/platforms.md')
+
+  it('lists every binary, and the glibc that it is built for', () => {
+    const rows = [...text.matchAll(/^\| .* \| `carillon-([\w-]+)` \| (.*?) \|/gm)].map(([, name = '', needs = '']) => ({ name, needs }))
+    assert.deepEqual(rows.map(({ name }) => name).sort(), [...NAMES].sort())
+    for (const { name, needs } of rows.filter(({ name }) => name.endsWith('-gnu'))) assert.ok(needs.startsWith(`glibc ${GLIBC}`), name)
+  })
+
+  it('lists every supported Node and every error of the loader', () => {
+    assert.ok(text.includes(`| Node.js ${SUPPORTED.join(', ')} |`))
+    const codes = new Set(read('index.js').match(/ERR_(?:BINARY|UNSUPPORTED)_[A-Z]+/g))
+    assert.ok(codes.size >= 4)
+    assert.deepEqual(new Set(text.match(/ERR_[A-Z_]+/g)), codes)
   })
 })
 
