@@ -16,6 +16,8 @@ const MAIN = ['attach', 'auth', 'bridge', 'delivery', 'events', 'handshake', 'ho
 /** Of these, what an emulated processor, ten times slower, runs in reasonable time. */
 const EMULATED = ['attach', 'bridge', 'hooks', 'listen', 'lifecycle', 'publishing']
 
+/** In this test the service resets peers, which must have connected by then: emulated ones are too slow. */
+const NOT_EMULATED = 'has no descriptor left'
 /** How many times longer a test may wait on an emulated processor, which other work may slow down further. */
 const SLOWNESS = 10
 
@@ -42,7 +44,8 @@ for (const target of QUICK ? [] : TARGETS) {
         const { NODE_TEST_CONTEXT: _, ...inherited } = process.env
         const binary = join(PACKAGES, target.name, target.binary)
         // Not by the runner, which would be a second process to emulate.
-        const output = await execute(node, ['--test-reporter=tap', join(ROOT, 'target/js-test', `${name}.spec.mjs`)], {
+        const skipped = emulated ? [`--test-skip-pattern=${NOT_EMULATED}`] : []
+        const output = await execute(node, ['--test-reporter=tap', ...skipped, join(ROOT, 'target/js-test', `${name}.spec.mjs`)], {
           cwd: ROOT,
           env: { ...inherited, ...env, NAPI_RS_NATIVE_LIBRARY_PATH: binary, CARILLON_TEST_SLOWNESS: String(emulated ? SLOWNESS : 1) },
           maxBuffer: 256 * 1024 * 1024,

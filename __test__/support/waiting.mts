@@ -4,7 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 
 const LIMIT = 15_000
 /** How many times longer everything may take, as on an emulated processor. */
-const SLOWNESS = Number(process.env['CARILLON_TEST_SLOWNESS'] ?? 1)
+export const SLOWNESS = Number(process.env['CARILLON_TEST_SLOWNESS'] ?? 1)
 
 /** The promise's outcome, or a failure that says what did not happen. */
 export async function within<T>(promise: Promise<T>, what: string, given = LIMIT): Promise<T> {
