@@ -10,7 +10,7 @@ import { TestServer } from './support/server.mjs'
 import { tokenOf } from './support/token.mjs'
 import { ROOT } from './support/tools.mjs'
 
-const BLOCKS = blocks(readFileSync(join(ROOT, 'docs/client.md'), 'utf8'))
+const BLOCKS = blocks(readFileSync(join(ROOT, 'docs/client.md'), 'utf8')).filter(({ info }) => ['json client', 'json service', 'js call'].includes(info))
 const HEADINGS = [...new Set(BLOCKS.map(({ heading }) => heading))]
 const REQUESTS = [
   'auth', 'batch_subscribe', 'batch_unsubscribe', 'get_preferences', 'ping', 'pong', 'subscribe', 'unsubscribe', 'update_preferences',

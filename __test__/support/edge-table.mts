@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { it } from 'node:test'
-import { tables } from './markdown.mjs'
+import { plainTables } from './markdown.mjs'
 import { ROOT } from './tools.mjs'
 
 export const EDGE_DOCUMENT = `${ROOT}/docs/edge.md`
@@ -16,7 +16,7 @@ export class EdgeTable {
   /** The table under this heading. */
   constructor(heading: string) {
     this.heading = heading
-    const found = tables(readFileSync(EDGE_DOCUMENT, 'utf8')).filter((table) => table.heading === heading)
+    const found = plainTables(readFileSync(EDGE_DOCUMENT, 'utf8')).filter((table) => table.heading === heading)
     assert.equal(found.length, 1, `docs/edge.md has one table under "${heading}"`)
     for (const { columns, rows } of found) {
       for (const [row = ''] of rows) for (const column of columns.slice(1)) this.#cells.set(`${row} | ${column}`, false)

@@ -57,7 +57,10 @@ export class Program {
     const child = spawn(process.execPath, [script], { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'inherit'] })
     const lines = createInterface(child.stdout)
     const port = await new Promise<number>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${script} did not say where it listens`)), 30_000)
+      const timer = setTimeout(() => {
+        child.kill('SIGKILL')
+        reject(new Error(`${script} did not say where it listens`))
+      }, 60_000)
       lines.on('line', (line) => {
         const found = /(?:localhost|127\.0\.0\.1|\bport\b)\D{0,3}(\d{2,5})/.exec(line)
         if (found) {
