@@ -47,6 +47,17 @@ describe('the links of the packed package', () => {
     assert.ok(seen > 20, `only ${seen} links were found`)
   })
 
+  it('of other pages lead somewhere', () => {
+    const listed = ['ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md', 'bench/README.md', 'client/README.md', 'examples/demo/README.md', 'examples/monitoring/README.md']
+    const broken = listed.flatMap((file) => links(readFileSync(join(ROOT, file), 'utf8')).map((link) => ({ file, link })).filter(({ link }) => {
+      if (/^[a-z]+:/.test(link)) return faultOf(file, link) !== undefined
+      const [path = '', anchor] = link.split('#')
+      const target = path === '' ? file : posix.join(dirname(file), path)
+      return !existsSync(join(ROOT, target)) || (anchor !== undefined && !anchors(readFileSync(join(ROOT, target), 'utf8')).has(anchor))
+    }))
+    assert.deepEqual(broken, [])
+  })
+
   it('would be noticed if they were broken', () => {
     assert.equal(faultOf('README.md', 'bench/cpu.svg'), 'not packed')
     assert.equal(faultOf('README.md', '#no-such-heading'), 'no such heading')

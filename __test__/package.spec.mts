@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -71,6 +71,8 @@ describe('the packed package', { timeout: 180_000 }, () => {
 
   it('serves a client when used as the README tells', async () => {
     writeFileSync(join(folder, 'server.mjs'), quickStart())
+    // The only other package that it needs.
+    symlinkSync(join(ROOT, 'node_modules/jsonwebtoken'), join(folder, 'node_modules/jsonwebtoken'), 'junction')
     const program = await Program.start('server.mjs', { cwd: folder, env: { JWT_SECRET, PORT: '0' } })
     try {
       const client = new WebSocket(`ws://127.0.0.1:${program.port}/ws?token=${jwt.sign({ user_id: 'reader' }, JWT_SECRET)}`)
