@@ -117,30 +117,51 @@ export interface Logger {
 }
 
 export interface BaseConfig {
-  HEARTBEAT_INTERVAL: number           // 30000
-  HEALTH_CHECK_INTERVAL: number        // 60000
-  STALE_CONNECTION_THRESHOLD: number   // 60000
-  CONNECTION_POOL_SIZE: number         // 10000; expected size, warnings only; 0 < n
-  MAX_QUEUE_SIZE: number               // 1000; what the queue warnings and health checks are relative to
-  MAX_PAYLOAD: number                  // 102400
-  MAX_LATENCY_SAMPLES: number          // 200
-  DEDUPE_CACHE_CLEANUP_AGE: number     // 1800000
-  MAX_RECONNECT_ATTEMPTS: number       // 3; not used, accepted for compatibility
-  RECONNECT_DELAY: number              // 1000; sent to clients at shutdown
-  HIGH_MEMORY_THRESHOLD: number        // 85 percent
-  CRITICAL_MEMORY_THRESHOLD: number    // 95 percent
-  PERFORMANCE_HISTORY_MAX_SIZE: number // 100
-  SHUTDOWN_GRACE_PERIOD: number        // 5000
+  /** Milliseconds between two pings. A connection that has not answered by the next ping is closed. @default 30000 */
+  HEARTBEAT_INTERVAL: number
+  /** Milliseconds between two checks for the `health` event. @default 60000 */
+  HEALTH_CHECK_INTERVAL: number
+  /** Milliseconds for which a client may read nothing of what it was sent. @default 60000 */
+  STALE_CONNECTION_THRESHOLD: number
+  /** Expected connections: for warnings, not a limit. @default 10000 */
+  CONNECTION_POOL_SIZE: number
+  /** The queue length that warnings and health checks are relative to: not a limit. @default 1000 */
+  MAX_QUEUE_SIZE: number
+  /** Bytes of the largest message of a client. @default 102400 */
+  MAX_PAYLOAD: number
+  /** How many latencies are averaged. @default 200 */
+  MAX_LATENCY_SAMPLES: number
+  /** A clean-up forgets updates that are older, in milliseconds. @default 1800000 */
+  DEDUPE_CACHE_CLEANUP_AGE: number
+  /** Not used, accepted for compatibility. @default 3 */
+  MAX_RECONNECT_ATTEMPTS: number
+  /** Milliseconds, sent to clients at shutdown. @default 1000 */
+  RECONNECT_DELAY: number
+  /** Percent of memory at which degradation begins. @default 85 */
+  HIGH_MEMORY_THRESHOLD: number
+  /** Percent of memory at which new connections are refused. @default 95 */
+  CRITICAL_MEMORY_THRESHOLD: number
+  /** Seconds of history in `getMetrics()`. @default 100 */
+  PERFORMANCE_HISTORY_MAX_SIZE: number
+  /** Milliseconds for which `shutdown()` waits for clients. @default 5000 */
+  SHUTDOWN_GRACE_PERIOD: number
 }
 
 export interface RuntimeConfigValues {
-  MESSAGE_BATCH_SIZE: number           // 10
-  MESSAGE_BATCH_DELAY: number          // 50
-  COMPRESSION_THRESHOLD: number        // 1024
-  DEDUPE_CACHE_SIZE: number            // 5000
-  DEDUPE_WINDOW: number                // 5000
-  MAX_CONNECTIONS_PER_USER: number     // 5
-  MEMORY_CLEANUP_INTERVAL: number      // 180000
+  /** Messages that leave together. @default 10 */
+  MESSAGE_BATCH_SIZE: number
+  /** Milliseconds for which the first of them waits; 0: no message waits. @default 50 */
+  MESSAGE_BATCH_DELAY: number
+  /** Bytes from which a message is compressed. @default 1024 */
+  COMPRESSION_THRESHOLD: number
+  /** Updates that are remembered. @default 5000 */
+  DEDUPE_CACHE_SIZE: number
+  /** Milliseconds in which a repeated update is dropped. @default 5000 */
+  DEDUPE_WINDOW: number
+  /** Connections of one user. A change affects new connections only. @default 5 */
+  MAX_CONNECTIONS_PER_USER: number
+  /** Milliseconds between two clean-ups. @default 180000 */
+  MEMORY_CLEANUP_INTERVAL: number
 }
 
 export type UpdateType = 'status_change' | 'new_comment' | 'amendment' | 'voting_scheduled'

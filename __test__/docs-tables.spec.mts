@@ -55,6 +55,11 @@ describe('docs/configuration.md', () => {
     assert.deepEqual(Object.fromEntries(SETTINGS.map(({ name, fallback }) => [name, fallback])), { ...new WebSocketService(options()).runtimeConfig.toObject() })
   })
 
+  it('says the defaults of both as index.d.ts does', () => {
+    const said = [...`${declared('BaseConfig')}\n${declared('RuntimeConfigValues')}`.matchAll(/@default (\d+) \*\/\n {2}(\w+): number/g)].map(([, value, name]) => [name, Number(value)])
+    assert.deepEqual(said, [...CONSTANTS, ...SETTINGS].map(({ name, fallback }) => [name, fallback]))
+  })
+
   // The two thresholds must not contradict each other.
   const COMPANIONS: Record<string, object> = { HIGH_MEMORY_THRESHOLD: { CRITICAL_MEMORY_THRESHOLD: 100 }, CRITICAL_MEMORY_THRESHOLD: { HIGH_MEMORY_THRESHOLD: 1 } }
 
