@@ -43,7 +43,7 @@ async function step(name, action) {
 
 await main(async () => {
   await step('install', ensureDependencies)
-  await step('format', () => run('cargo', ['fmt', '--check']))
+  await step('format', format)
   await step('no circles of imports', checkCircles)
   await step('clippy, core alone', () => run('cargo', ['clippy', '--all-targets', ...CORE, ...DENY]))
   await step('clippy, with the binding', () => run('cargo', ['clippy', '--all-targets', '--locked', ...DENY]))
@@ -75,6 +75,12 @@ function compareWithAutobahn() {
 async function coreIsAlone() {
   const tree = await run('cargo', ['tree', ...CORE, '--edges', 'normal,build', '--prefix', 'none'], { quiet: true })
   if (/^napi/m.test(tree)) throw new CommandFailed('napi is in the dependency tree of the core')
+}
+
+/** Packages of their own are formatted like the main one. */
+async function format() {
+  await run('cargo', ['fmt', '--check'])
+  await run('cargo', ['fmt', '--check', '--manifest-path', 'fuzz/Cargo.toml'])
 }
 
 /** index.d.ts is generated and committed: a build must reproduce what is there. */

@@ -8,9 +8,10 @@ use carillon::application::interface::SlowConsumerPolicy;
 use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
 use carillon::shard::outbox::{Backpressure, Outbox, Room};
 use carillon::transport::assembler::{Assembler, Limits, Message};
-use carillon::transport::deflate::{Deflaters, Inflater, Negotiated, DeflatePolicy, negotiate};
+use carillon::transport::deflate::{DeflatePolicy, Deflaters, Inflater, Negotiated, negotiate};
 use carillon::transport::encoded_message::EncodedMessage;
 use carillon::transport::encoding::Encoding;
+use carillon_fuzz::frame;
 use libfuzzer_sys::fuzz_target;
 
 const LIMITS: Limits = Limits { max_message: 16 * 1024, max_fragments: 256 };
@@ -19,11 +20,24 @@ const MAX_BYTES: usize = 64 * 1024;
 const POLICIES: [SlowConsumerPolicy; 3] =
     [SlowConsumerPolicy::Close, SlowConsumerPolicy::DropOldest, SlowConsumerPolicy::DropNewest];
 
-fuzz_target!(|input: (bool, u8, u16, &[u8])| {
+fuzz_target!(init: every_kind_of_reply_is_reached(), |input: (bool, u8, u16, &[u8])| {
     let (deflate, policy, writes, bytes) = input;
+    converse(deflate, POLICIES[usize::from(policy) % POLICIES.len()], writes, bytes);
+});
+
+/// What the outbox said of replies that found no room.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Refusals {
+    refused: bool,
+    exhausted: bool,
+}
+
+/// Everything that is written in reply to these bytes, to a socket that takes `writes` bytes after each portion.
+fn converse(deflate: bool, policy: SlowConsumerPolicy, writes: u16, bytes: &[u8]) -> (Vec<u8>, Refusals) {
+    let mut refusals = Refusals::default();
     let negotiated = negotiate("permessage-deflate", &DeflatePolicy::SERVICE).ok().flatten().filter(|_| deflate);
     let encoding = negotiated.as_ref().map_or(Encoding::Plain, Negotiated::encoding);
-    let limit = Backpressure { max_bytes: MAX_BYTES, policy: POLICIES[usize::from(policy) % POLICIES.len()] };
+    let limit = Backpressure { max_bytes: MAX_BYTES, policy };
     let mut assembler = Assembler::new(deflate);
     let (mut inflater, mut deflaters, mut outbox) = (Inflater::default(), Deflaters::default(), Outbox::default());
     let mut wire = Vec::new();
@@ -38,15 +52,17 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
                 Message::Pong(_) => Vec::new(),
                 Message::Close(close) => {
                     is_over = true;
-                    vec![close.map_or_else(EncodedMessage::close_empty, |close| EncodedMessage::close(close.code, close.reason))]
+                    vec![close.map_or_else(EncodedMessage::close_empty, |close| {
+                        EncodedMessage::close(close.code, close.reason)
+                    })]
                 }
             };
             for answer in answers {
                 let size = answer.frame(encoding, 1024, &mut deflaters).len();
                 match outbox.make_room(size, limit) {
                     Room::Fits { .. } => outbox.queue(answer, encoding, &mut deflaters),
-                    Room::Refused { .. } => {}
-                    Room::Exhausted => is_over = true,
+                    Room::Refused { .. } => refusals.refused = true,
+                    Room::Exhausted => (is_over, refusals.exhausted) = (true, true),
                 }
             }
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -68,7 +84,8 @@ fuzz_target!(|input: (bool, u8, u16, &[u8])| {
     drain(&mut outbox, &mut deflaters, &mut wire, &mut room);
     assert_eq!(outbox.bytes(), 0);
     frames_are_whole(&wire);
-});
+    (wire, refusals)
+}
 
 fn answers(text: &str) -> Vec<std::sync::Arc<EncodedMessage>> {
     let request = decode(text, true);
@@ -113,4 +130,40 @@ fn frames_are_whole(mut wire: &[u8]) {
         wire = &rest[head + length..];
     }
     assert!(wire.is_empty());
+}
+
+/// Each kind of message has its reply, compressed replies are, and a peer that does not read meets each policy.
+fn every_kind_of_reply_is_reached() {
+    let long = format!(r#"{{"type":"{}"}}"#, "x".repeat(2000));
+    let messages =
+        [r#"{"type":"ping"}"#, r#"{"type":"unsubscribe","data":{"bill_id":7},"messageId":1}"#, &long, "no JSON"];
+    let texts: Vec<u8> = messages.iter().flat_map(|message| frame(0x81, message.as_bytes())).collect();
+    let binary = frame(0x82, br#"{"type":"update_preferences","data":{"preferences":{}}}"#);
+    let conversation = [texts, binary, frame(0x89, b"ping"), frame(0x8a, b""), frame(0x88, b"\x03\xe8")].concat();
+    let (wire, refusals) = converse(false, SlowConsumerPolicy::Close, u16::MAX, &conversation);
+    assert_eq!(refusals, Refusals::default());
+    let text = String::from_utf8_lossy(&wire);
+    for reply in
+        [r#""pong""#, r#""unsubscribed""#, r#""ack""#, r#""error""#, r#""preferences_updated""#, "\u{fffd}\u{4}ping"]
+    {
+        assert!(text.contains(reply), "{reply} in {text}");
+    }
+    assert!(wire.ends_with(&[0x88, 2, 0x03, 0xe8]));
+    assert!(
+        converse(false, SlowConsumerPolicy::Close, u16::MAX, &frame(0xf1, b"")).0.starts_with(&[0x88]),
+        "a violation"
+    );
+    // More than the outbox may hold: compressible texts, each echoed.
+    let given = format!(r#"{{"type":"update_preferences","data":{{"preferences":{{"a":"{}"}}}}}}"#, "x".repeat(4000));
+    let many = frame(0x81, given.as_bytes()).repeat(40);
+    assert!(
+        converse(true, SlowConsumerPolicy::Close, u16::MAX, &many).0.iter().any(|byte| *byte == 0xc1),
+        "compressed"
+    );
+    let refusals = POLICIES.map(|policy| converse(false, policy, 0, &many).1);
+    let [close, drop_oldest, drop_newest] = refusals;
+    assert!(
+        close.exhausted && drop_newest.refused && !drop_oldest.exhausted,
+        "{close:?} {drop_oldest:?} {drop_newest:?}"
+    );
 }

@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use carillon::error::CloseReason;
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::deflate::Inflater;
+use carillon_fuzz::frame;
 use libfuzzer_sys::fuzz_target;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, WebSocket};
@@ -23,7 +24,7 @@ enum Heard {
     Text(String),
 }
 
-fuzz_target!(|input: (bool, u8, &[u8])| {
+fuzz_target!(init: every_kind_is_heard(), |input: (bool, u8, &[u8])| {
     let (deflate, portion, bytes) = input;
     let whole = hear(bytes, bytes.len().max(1), deflate);
     assert_eq!(whole, hear(bytes, usize::from(portion) + 1, deflate));
@@ -118,5 +119,40 @@ impl Write for Wire<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Each kind of message, in one frame and in several, compressed or not, and each end.
+fn every_kind_is_heard() {
+    let text = |content: &str| Heard::Text(content.to_owned());
+    let fragmented = [frame(0x01, b"b"), frame(0x89, b"c"), frame(0x80, b"d")].concat();
+    let close = frame(0x88, &[&1000_u16.to_be_bytes(), b"g".as_slice()].concat());
+    let conversation =
+        [frame(0x81, b"a"), fragmented, frame(0x82, &[7; 200]), frame(0x8a, b"f"), close, frame(0x81, b"h")].concat();
+    let expected = vec![
+        text("a"),
+        Heard::Ping(b"c".to_vec()),
+        text("bd"),
+        Heard::Binary(vec![7; 200]),
+        Heard::Pong(b"f".to_vec()),
+        Heard::Close(Some((1000, "g".to_owned()))),
+    ];
+    assert_eq!(hear(&conversation, 1, false), (expected, None));
+    // RFC 7692 §7.2.3.1, and the same in two frames (§7.2.3.2).
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let compressed = [frame(0xc1, &hello), frame(0x41, &hello[..3]), frame(0x80, &hello[3..])].concat();
+    assert_eq!(hear(&compressed, 1, true), (vec![text("Hello"), text("Hello")], None));
+    for (bytes, deflate, code) in [
+        (frame(0xf1, b""), false, 1002),
+        (frame(0xc1, &hello), false, 1002),
+        (frame(0x80, b""), false, 1002),
+        (frame(0x81, &[0xff]), false, 1007),
+        (frame(0xc1, &[0x06, 0, 0, 0]), true, 1007),
+        (frame(0x82, &[0; 4097]), false, 1009),
+        (frame(0x02, b"").into_iter().chain(frame(0, b"").repeat(64)).collect(), false, 1008),
+    ] {
+        let (heard, end) = hear(&bytes, 1, deflate);
+        assert!(heard.is_empty());
+        assert_eq!(end.map(CloseReason::code), Some(code), "{bytes:?}");
     }
 }

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use carillon::transport::deflate;
 use carillon::transport::forwarded::{self, TrustProxy};
 use carillon::transport::handshake::{self, HandshakePolicy, RequestHead};
-use carillon::transport::origin::Origins;
 use carillon::transport::head_reader::HeadReader;
+use carillon::transport::origin::Origins;
 use carillon::transport::plain_request::{self, Availability};
 use libfuzzer_sys::fuzz_target;
 

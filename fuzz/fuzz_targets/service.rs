@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use carillon::config::{RuntimeConfig, RuntimeValues};
-use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
 use carillon::application::interface::{self, Answer, Event, EventKind, HookAnswer, HookCall};
-use carillon::shard::service_options::ServiceOptions;
+use carillon::config::{RuntimeConfig, RuntimeValues};
 use carillon::core::websocket_service::WebSocketService;
+use carillon::shard::service_options::ServiceOptions;
 use carillon::types::HookKind;
 use libfuzzer_sys::fuzz_target;
 
@@ -52,10 +51,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What one input costs in time is measured so often before it counts.
 const TRIES: usize = 3;
 
-/// Signed with `SECRET`, for the user "ann", without an end.
+/// Signed with `carillon_fuzz::SECRET`, for the user "ann", without an end.
 const TOKEN: &str =
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyX2lkIjoiYW5uIn0.3xezC2d9pCUHxm6U0b1XXl2eLmcHn6KjOTEjIY0B0_o";
-const SECRET: &str = "a secret of the fuzz targets alone, as long as the hash";
 
 /// An application that lets everybody in, and answers about preferences when it is told to.
 #[derive(Default)]
@@ -121,17 +119,10 @@ static SERVICE: LazyLock<Service> = LazyLock::new(|| {
         runtime: RuntimeValues { batch_size: 1, max_connections_per_user: 1000, ..options.runtime },
         ..options
     };
-    let rules = TokenRules {
-        key: KeyMaterial::Secret(SECRET.into()),
-        algorithms: None,
-        user_id_claim: "user_id".into(),
-        issuer: None,
-        audience: None,
-    };
     let application = Arc::new(Application::default());
     let runtime = Arc::new(RuntimeConfig::new(options.runtime));
     let core = WebSocketService::new(application.clone(), runtime, 200);
-    let verifier = Arc::new(TokenVerifier::new(rules).expect("a verifier"));
+    let verifier = Arc::new(carillon_fuzz::verifier());
     core.start(options, verifier, tracing::Dispatch::none()).expect("the service starts");
     let port = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = port.local_addr().expect("an address");
@@ -243,22 +234,9 @@ fn request(deflate: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Text messages, each masked with zeros.
+/// Text messages.
 fn frames(messages: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for message in messages {
-        bytes.push(0x81);
-        match message.len() {
-            length @ ..126 => bytes.push(0x80 | length as u8),
-            length => {
-                bytes.push(0x80 | 126);
-                bytes.extend_from_slice(&u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes());
-            }
-        }
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(message);
-    }
-    bytes
+    messages.iter().flat_map(|message| carillon_fuzz::frame(0x81, &message[..message.len().min(0xffff)])).collect()
 }
 
 /// Nanoseconds that all threads of the process have had.

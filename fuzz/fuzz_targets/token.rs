@@ -7,25 +7,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use carillon::authenticator::{KeyMaterial, TokenError, TokenRules, TokenVerifier};
+use carillon::authenticator::{TokenError, TokenVerifier};
+use carillon_fuzz::SECRET;
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
 use serde_json::Value;
 
-const SECRET: &str = "a secret of the fuzz targets alone, as long as the hash";
 const NOW: Duration = Duration::from_secs(1_700_000_000);
 const HEADER: &[u8] = br#"{"alg":"HS256","typ":"JWT"}"#;
 
-static VERIFIER: LazyLock<TokenVerifier> = LazyLock::new(|| {
-    let rules = TokenRules {
-        key: KeyMaterial::Secret(SECRET.into()),
-        algorithms: None,
-        user_id_claim: "user_id".into(),
-        issuer: None,
-        audience: None,
-    };
-    TokenVerifier::new(rules).expect("a verifier")
-});
+static VERIFIER: LazyLock<TokenVerifier> = LazyLock::new(carillon_fuzz::verifier);
 
 fuzz_target!(init: every_part_is_reached(), |input: &[u8]| {
     let Some((kind, bytes)) = input.split_first() else { return };
