@@ -47,6 +47,11 @@ impl Cursor {
         arrival
     }
 
+    /// The client has everything up to this position, or was told of what is missing.
+    pub fn advance(&mut self, position: Position) {
+        *self = Self::at(position);
+    }
+
     fn compare(&self, position: Position, previous: PublicationId) -> Arrival {
         if self.offset == Self::UNKNOWN {
             return Arrival::Deliver;

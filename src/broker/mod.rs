@@ -8,6 +8,8 @@ pub mod position;
 pub mod random;
 pub mod reload;
 pub mod rings;
+pub mod stream;
+pub mod wire;
 
 #[cfg(test)]
 mod simulator;

@@ -61,6 +61,14 @@ impl Epoch {
 }
 
 impl NodeId {
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(super) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
     /// Keeps as much of `random` as fits into eight digits, 47 bits.
     pub const fn from_random(random: u64) -> Self {
         Self(random % base62::EIGHT_DIGITS)

@@ -15,10 +15,10 @@ mod ring;
 mod table;
 
 pub use limits::{ReplayLimits, TopicLimits};
-pub use ring::Entry;
+pub use ring::{Entry, Ring};
 
 use self::floors::Floors;
-use self::ring::{Place, Ring};
+use self::ring::Place;
 use self::table::{Table, Use};
 use crate::broker::loss::LossReason;
 use crate::broker::position::{Epoch, NodeId, Offset, Position, PublicationId, Since};

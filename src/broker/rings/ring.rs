@@ -156,7 +156,7 @@ impl<P> Ring<P> {
         }
         // Within `base..=top`, so the difference is at most the number of entries.
         let later = later as usize;
-        if self.id_at(self.entries.len() - later) == claimed.id {
+        if self.id_after(self.entries.len() - later) == claimed.id {
             return Place::Held(later);
         }
         // A base without an id is where a forgotten topic began anew: the id that stood there is not known.
@@ -176,7 +176,7 @@ impl<P> Ring<P> {
                 offset: Offset::new(self.base_offset.get() + index as u64 + 1),
                 id: slot.id,
             },
-            previous: self.id_at(index),
+            previous: self.id_after(index),
             time: slot.time,
             bytes: slot.bytes,
             payload: slot.payload.clone(),
@@ -188,8 +188,15 @@ impl<P> Ring<P> {
         self.entries.iter().rev().take(count).map(|slot| slot.bytes).sum()
     }
 
+    /// The id that stands at the epoch and the offset of this position, which is the base or one of the publications held.
+    pub fn id_at(&self, position: Position) -> Option<PublicationId> {
+        let count = position.offset.since(self.base_offset)?;
+        let is_held = position.epoch == self.epoch && count <= self.entries.len() as u64;
+        is_held.then(|| self.id_after(count as usize))
+    }
+
     /// The id of the publication that `count` entries end with: that of the base for 0.
-    fn id_at(&self, count: usize) -> PublicationId {
+    fn id_after(&self, count: usize) -> PublicationId {
         count.checked_sub(1).and_then(|index| self.entries.get(index)).map_or(self.base_id, |slot| slot.id)
     }
 

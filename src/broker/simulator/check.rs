@@ -25,6 +25,8 @@ enum Next {
 struct View {
     next: Next,
     is_subscribed: bool,
+    /// A replay was announced up to before this place.
+    announced: usize,
 }
 
 struct Checker<'logs> {
@@ -68,7 +70,11 @@ impl Checker<'_> {
         match line.happened {
             Happened::Subscribed { sent, reply } => {
                 let next = self.check_reply(line, sent, reply, view.map(|view| view.next))?;
-                Ok(View { next, is_subscribed: true })
+                let announced = match reply {
+                    Reply::Recovered { position } => self.find(line.topic, position).map_or(0, |index| index + 1),
+                    Reply::Started { .. } | Reply::Lost { .. } => 0,
+                };
+                Ok(View { next, is_subscribed: true, announced })
             }
             Happened::Received { payload, position } => {
                 let view = view.filter(|view| view.is_subscribed).ok_or("received without a subscription")?;
@@ -87,6 +93,9 @@ impl Checker<'_> {
                 let next = self.place_after(line, position, view.next.least());
                 if next.least() <= view.next.least() {
                     return Err("a gap in which nothing is missing, or that goes back".into());
+                }
+                if reason == LossReason::TooMany && view.next.least() < view.announced {
+                    return Err("an announced replay was cut short".into());
                 }
                 let is_justified = match reason {
                     LossReason::Slow => self.conditions.has_drops,

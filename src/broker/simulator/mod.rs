@@ -10,6 +10,7 @@
 
 mod check;
 mod client;
+mod cluster;
 mod log;
 mod plan;
 mod server;
@@ -41,6 +42,11 @@ fn simulate(seed: u64, trace: bool) -> Result<Coverage, String> {
 
 #[test]
 fn embedded_histories_never_lose_silently_in_any_schedule() {
+    run_schedules(simulate, &log::ALL_OUTCOMES);
+}
+
+/// Runs as many schedules as the environment says, or the one that it names, and asks of an ordinary run that all outcomes happened.
+fn run_schedules(simulate: impl Fn(u64, bool) -> Result<Coverage, String>, outcomes: &[&str]) {
     if let Some(seed) = environment("CARILLON_SCHEDULE") {
         let coverage = simulate(seed, true).unwrap_or_else(|violation| panic!("{violation}"));
         println!("{coverage:#?}");
@@ -56,7 +62,7 @@ fn embedded_histories_never_lose_silently_in_any_schedule() {
         }
     }
     if schedules >= SCHEDULES {
-        for name in log::ALL_OUTCOMES {
+        for name in outcomes {
             let count = total.get(name).copied().unwrap_or(0);
             assert!(count >= schedules / 1000, "{name} happened {count} times in {schedules} schedules: {total:#?}");
         }
