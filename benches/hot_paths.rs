@@ -9,7 +9,8 @@ mod support;
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
-use carillon::shard::outbox::{Envelopes, Room};
+use carillon::shard::batch_cache::BatchCache;
+use carillon::shard::outbox::Room;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::encoded_message::EncodedMessage;
@@ -120,7 +121,7 @@ fn look_up() -> Run {
     let topics = support::topics(100, 1000);
     Box::new(move |count| {
         for _ in 0..count {
-            assert_eq!(topics.subscribers(black_box(support::bill(50))).map(black_box).count(), 1000);
+            assert_eq!(topics.subscribers(black_box(&support::bill(50))).map(black_box).count(), 1000);
         }
     })
 }
@@ -145,7 +146,7 @@ fn deliver() -> Run {
 fn deliver_batched() -> Run {
     let messages = support::batch(BATCH as u64);
     let (mut outboxes, mut deflaters) = (support::outboxes(FOLLOWERS), Deflaters::default());
-    let mut envelopes = Envelopes::default();
+    let mut envelopes = BatchCache::default();
     Box::new(move |count| {
         for _ in 0..count {
             for message in &messages {
@@ -161,7 +162,7 @@ fn deliver_batched() -> Run {
                 outbox.queue(envelope, Encoding::Plain, &mut deflaters);
             }
             outboxes.iter_mut().for_each(|outbox| support::drain(outbox, &mut deflaters));
-            envelopes.forget();
+            envelopes.clear();
         }
     })
 }

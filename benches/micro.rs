@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use carillon::shard::outbox::Envelopes;
+use carillon::shard::batch_cache::BatchCache;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::encoded_message::EncodedMessage;
@@ -89,7 +89,7 @@ fn look_up_subscribers(bencher: Bencher, count: u32) {
     let topics = support::topics(100, count);
     bencher
         .counter(ItemsCount::new(count))
-        .bench(|| topics.subscribers(black_box(support::bill(50))).map(black_box).count());
+        .bench(|| topics.subscribers(black_box(&support::bill(50))).map(black_box).count());
 }
 
 /// The table that publishers and getters share, with so many bills that one user follows.
@@ -111,7 +111,7 @@ mod route {
     #[divan::bench(args = [1, 50_000])]
     fn look_up(bencher: Bencher, bills: u64) {
         let (table, _) = support::routes(bills);
-        bencher.bench_local(|| table.shards(black_box(support::bill(1))));
+        bencher.bench_local(|| table.shards(black_box(&support::bill(1))));
     }
 }
 
@@ -122,19 +122,19 @@ mod batch {
     #[divan::bench(args = [2, 10, 100])]
     fn build(bencher: Bencher, size: u64) {
         let messages = support::batch(size);
-        bencher.with_inputs(|| (Envelopes::default(), messages.clone())).bench_local_refs(join);
+        bencher.with_inputs(|| (BatchCache::default(), messages.clone())).bench_local_refs(join);
     }
 
     /// The same for a connection whose list is that of the one before.
     #[divan::bench(args = [2, 10, 100])]
     fn share(bencher: Bencher, size: u64) {
         let messages = support::batch(size);
-        let mut envelopes = Envelopes::default();
+        let mut envelopes = BatchCache::default();
         envelopes.join(messages.clone());
         bencher.with_inputs(|| messages.clone()).bench_local_values(|batch| envelopes.join(batch));
     }
 
-    fn join((envelopes, batch): &mut (Envelopes, Vec<Arc<EncodedMessage>>)) -> Option<Arc<EncodedMessage>> {
+    fn join((envelopes, batch): &mut (BatchCache, Vec<Arc<EncodedMessage>>)) -> Option<Arc<EncodedMessage>> {
         envelopes.join(std::mem::take(batch))
     }
 }

@@ -169,6 +169,13 @@ impl FromIterator<HookKind> for HookSet {
     }
 }
 
+/// A peer of a shard, which may be gone by now: the number tells it from a later one with the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerRef {
+    pub key: ConnectionKey,
+    pub number: ConnectionNumber,
+}
+
 /// A bill's number: a positive integer that JavaScript can hold exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BillId(u64);

@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 
-use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::command::UpgradeRequest;
 use carillon::transport::Source;
 use carillon::transport::bridge::{Bridge, Channel, Notifier, SocketAction, Work};
 use carillon::transport::head_reader::HeadReader;

@@ -277,7 +277,7 @@ async fn at_most_64_kib_are_read_of_a_refused_peer_before_the_reset() {
     let (head, _) = HeadReader::default().push(&request("/ws", "")).unwrap().unwrap();
     let channel = Channel::new(Box::new(Silent));
     let source = Source::Bridge(Bridge::new(channel.clone()));
-    service.core.accept(carillon::shard::handshake::UpgradeRequest { source, head, early: Vec::new(), peer: None });
+    service.core.accept(carillon::shard::command::UpgradeRequest { source, head, early: Vec::new(), peer: None });
     let mut answer = Vec::new();
     patiently(async {
         while !answer.ends_with(b"Unauthorized") {

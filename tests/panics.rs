@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use carillon::application::interface::{Event, EventKind};
-use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::command::UpgradeRequest;
 use carillon::transport::Source;
 use carillon::transport::bridge::{Bridge, Channel, Notifier};
 use carillon::transport::head_reader::HeadReader;

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use carillon::application::interface::SlowConsumerPolicy;
 use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
-use carillon::hub::subscription_manager::{RoutingTable, TopicIndex, Transition};
+use carillon::hub::Topic;
+use carillon::hub::subscription_manager::{LocalSubscriptions, RoutingTable, Transition};
 use carillon::protocol::message_handler::{Command, Outcome, Reply, decode, encode};
 use carillon::protocol::outgoing;
 use carillon::shard::outbox::{Backpressure, Outbox};
@@ -101,7 +102,7 @@ pub fn json_text(length: usize) -> String {
 
 /// A bill update as it is published; messages with different numbers differ.
 pub fn bill_update(number: u64, length: usize) -> Vec<u8> {
-    let bill = bill(4711);
+    let bill = bill_id(4711);
     let empty = outgoing::bill_update(bill, &update(number, 0), TIMESTAMP).len();
     outgoing::bill_update(bill, &update(number, length - empty), TIMESTAMP)
 }
@@ -111,16 +112,20 @@ pub fn update(number: u64, padding: usize) -> String {
     format!(r#"{{"status":"passed","version":{number:06},"note":"{}"}}"#, "x".repeat(padding))
 }
 
-pub fn bill(number: u64) -> BillId {
+pub fn bill_id(number: u64) -> BillId {
     BillId::new(number).expect("a bill")
 }
 
+pub fn bill(number: u64) -> Topic {
+    bill_id(number).into()
+}
+
 /// An index of `bills` bills, each followed by the same `connections` connections.
-pub fn topics(bills: u64, connections: u32) -> TopicIndex {
-    let mut topics = TopicIndex::default();
+pub fn topics(bills: u64, connections: u32) -> LocalSubscriptions {
+    let mut topics = LocalSubscriptions::default();
     for number in 1..=bills {
         (0..connections).for_each(|key| {
-            topics.subscribe(bill(number), ConnectionKey(key));
+            topics.subscribe(&bill(number), ConnectionKey(key));
         });
     }
     topics

@@ -11,14 +11,14 @@ use std::time::Duration;
 use carillon::application::interface::{Answer, Application, Event, EventKind, HookCall};
 use carillon::config::{RuntimeConfig, RuntimeKey, RuntimeValues};
 use carillon::core::websocket_service::WebSocketService;
-use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::command::UpgradeRequest;
 use carillon::shard::service_options::ServiceOptions;
 use carillon::transport::Source;
 use carillon::transport::handshake::RequestHead;
 use carillon::transport::listener;
 use tracing::Dispatch;
 
-use super::{PING, TIMESTAMP, bill, masked_frame, text_frame, token, update, verifier};
+use super::{PING, TIMESTAMP, bill_id, masked_frame, text_frame, token, update, verifier};
 
 const BILL: u64 = 4711;
 
@@ -61,7 +61,7 @@ impl Service {
         for _ in 0..updates {
             thread::sleep(REST);
             self.published += 1;
-            self.core.broadcast_bill_update(bill(BILL), &update(self.published, 380), TIMESTAMP);
+            self.core.broadcast_bill_update(bill_id(BILL), &update(self.published, 380), TIMESTAMP);
         }
         self.peers.iter_mut().for_each(|peer| assert!(read_frame(peer).contains("bill_update")));
     }

@@ -6,23 +6,27 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::application::circuit_breaker::{Circuit, CircuitBreaker, Outcome, Permit, Subject};
-use crate::application::interface::{HookAnswer, HookCall, HookFault};
+use crate::application::interface::{Application, HookAnswer, HookCall, HookFault};
+use crate::application::stop_signal::StopSignal;
 use crate::monitoring::counters::HookOutcome;
-use crate::shard::event_loop::Shard;
+use crate::monitoring::statistics_collector::ShardCounters;
 use crate::types::HookKind;
 
 /// Milliseconds before each further try of a call that failed, chosen at random within the range.
 const RETRY_AFTER: [RangeInclusive<u64>; 2] = [50..=150, 100..=300];
 
-#[derive(Debug)]
+/// Calls the application's functions. Shared by the shards of a run.
 pub struct Hooks {
+    application: Arc<dyn Application>,
+    /// From the first try to the last answer that counts.
+    deadline: Duration,
     breakers: [Mutex<CircuitBreaker>; HookKind::COUNT],
     /// Whether failures open circuits at all.
     has_breakers: bool,
@@ -31,15 +35,75 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    pub fn new(now: Instant, has_breakers: bool) -> Self {
-        Self { breakers: Default::default(), has_breakers, hasher: RandomState::new(), began: now }
+    /// `deadline`: how long one call may take, retries included.
+    pub fn new(application: Arc<dyn Application>, deadline: Duration, has_breakers: bool, now: Instant) -> Self {
+        let hasher = RandomState::new();
+        Self { application, deadline, breakers: Default::default(), has_breakers, hasher, began: now }
     }
 
     pub fn circuit(&self, hook: HookKind) -> Circuit {
         self.breaker(hook).circuit()
     }
 
-    /// Leave to call, or how long to wait. Without a breaker there is nothing to give back.
+    /// The hook's answer within its deadline, retries included. Ends early with [`HookFault::TimedOut`] when the caller's shard
+    /// drains. A call that failed is only repeated while `is_wanted`.
+    pub async fn call(
+        &self,
+        call: &HookCall,
+        is_wanted: impl Fn() -> bool,
+        stop: &StopSignal,
+        counters: &ShardCounters,
+    ) -> Result<HookAnswer, HookFault> {
+        let hook = call.kind;
+        let subject = self.subject(call);
+        let permit = match self.admit(hook, subject) {
+            Ok(permit) => permit,
+            Err(retry_after) => {
+                counters.hooks.add((hook, HookOutcome::Refused), 1);
+                return Err(HookFault::CircuitOpen { retry_after });
+            }
+        };
+        let is_probe = permit.is_some_and(|permit| permit.is_probe);
+        let deadline = Instant::now() + self.deadline;
+        let mut delays = RETRY_AFTER.into_iter();
+        let answer = loop {
+            let (answer, settled) = oneshot::channel();
+            self.application.call_hook(call.clone(), answer);
+            let result = answer_within(settled, deadline, stop).await;
+            let delay = match &result {
+                // A probe asks whether the hook works again; it is not repeated.
+                Err(HookFault::Failed(_)) if hook.may_be_repeated() && !is_probe => delays.next(),
+                _ => None,
+            };
+            let Some(pause) = delay.map(jitter).filter(|pause| Instant::now() + *pause < deadline) else {
+                break result;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.wait() => break result,
+            }
+            if !is_wanted() {
+                break result;
+            }
+            counters.hooks.add((hook, HookOutcome::Retried), 1);
+        };
+        if answer.is_err() && stop.is_set() {
+            // The call was given up: that says nothing about the hook.
+            return answer;
+        }
+        let (outcome, counted) = match &answer {
+            Ok(_) => (Outcome::Answered, HookOutcome::Answered),
+            Err(HookFault::Failed(_)) => (Outcome::Rejected(subject), HookOutcome::Failed),
+            Err(HookFault::TimedOut | HookFault::CircuitOpen { .. }) => (Outcome::TimedOut, HookOutcome::TimedOut),
+        };
+        counters.hooks.add((hook, counted), 1);
+        if let Some(permit) = permit {
+            self.record(hook, permit, outcome);
+        }
+        answer
+    }
+
+    /// A permit to call, or how long to wait. Without a breaker there is nothing to give back.
     fn admit(&self, hook: HookKind, subject: Subject) -> Result<Option<Permit>, Duration> {
         if !self.has_breakers {
             return Ok(None);
@@ -47,7 +111,7 @@ impl Hooks {
         self.breaker(hook).admit(subject, self.began.elapsed()).map(Some)
     }
 
-    fn settle(&self, hook: HookKind, permit: Permit, outcome: Outcome) {
+    fn record(&self, hook: HookKind, permit: Permit, outcome: Outcome) {
         let changed = self.breaker(hook).settle(permit, outcome, self.began.elapsed());
         match changed {
             Some(Circuit::Open) => {
@@ -68,87 +132,18 @@ impl Hooks {
     }
 }
 
-impl Shard {
-    /// A hook's answer within its deadline, retries included. Ends early when the shard drains.
-    pub(crate) async fn call_hook(&self, call: &HookCall) -> Result<HookAnswer, HookFault> {
-        self.call_hook_while(call, || true).await
+async fn answer_within(
+    answer: oneshot::Receiver<Result<HookAnswer, HookFault>>,
+    deadline: Instant,
+    stop: &StopSignal,
+) -> Result<HookAnswer, HookFault> {
+    if stop.is_set() {
+        return Err(HookFault::TimedOut);
     }
-
-    /// The same; a call that failed is not repeated once `is_wanted` says no.
-    pub(crate) async fn call_hook_while(
-        &self,
-        call: &HookCall,
-        is_wanted: impl Fn() -> bool,
-    ) -> Result<HookAnswer, HookFault> {
-        let hook = call.kind;
-        let subject = self.shared.hooks.subject(call);
-        let permit = match self.shared.hooks.admit(hook, subject) {
-            Ok(permit) => permit,
-            Err(retry_after) => {
-                self.counters.hooks.add((hook, HookOutcome::Refused), 1);
-                return Err(HookFault::CircuitOpen { retry_after });
-            }
-        };
-        let is_probe = permit.is_some_and(|permit| permit.is_probe);
-        let deadline = Instant::now() + self.shared.options.lookup_timeout;
-        let mut delays = RETRY_AFTER.into_iter();
-        let answer = loop {
-            let (answer, settled) = oneshot::channel();
-            self.shared.host.call_hook(call.clone(), answer);
-            let result = self.hook_answer(settled, deadline).await;
-            let delay = match &result {
-                // A probe asks whether the hook works again; it is not repeated.
-                Err(HookFault::Failed(_)) if hook.may_be_repeated() && !is_probe => delays.next(),
-                _ => None,
-            };
-            let Some(pause) = delay.map(jitter).filter(|pause| Instant::now() + *pause < deadline) else {
-                break result;
-            };
-            if !self.pause(pause).await || !is_wanted() {
-                break result;
-            }
-            self.counters.hooks.add((hook, HookOutcome::Retried), 1);
-        };
-        if answer.is_err() && self.is_draining() {
-            // The call was given up: that says nothing about the hook.
-            return answer;
-        }
-        let (outcome, counted) = match &answer {
-            Ok(_) => (Outcome::Answered, HookOutcome::Answered),
-            Err(HookFault::Failed(_)) => (Outcome::Rejected(subject), HookOutcome::Failed),
-            Err(HookFault::TimedOut | HookFault::CircuitOpen { .. }) => (Outcome::TimedOut, HookOutcome::TimedOut),
-        };
-        self.counters.hooks.add((hook, counted), 1);
-        if let Some(permit) = permit {
-            self.shared.hooks.settle(hook, permit, outcome);
-        }
-        answer
-    }
-
-    async fn hook_answer(
-        &self,
-        answer: oneshot::Receiver<Result<HookAnswer, HookFault>>,
-        deadline: Instant,
-    ) -> Result<HookAnswer, HookFault> {
-        if self.is_draining() {
-            return Err(HookFault::TimedOut);
-        }
-        tokio::select! {
-            answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
-            () = tokio::time::sleep_until(deadline.into()) => Err(HookFault::TimedOut),
-            () = self.draining.notified() => Err(HookFault::TimedOut),
-        }
-    }
-
-    /// `false` if the shard began to drain meanwhile.
-    async fn pause(&self, pause: Duration) -> bool {
-        if self.is_draining() {
-            return false;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => true,
-            () = self.draining.notified() => false,
-        }
+    tokio::select! {
+        answer = answer => answer.unwrap_or(Err(HookFault::TimedOut)),
+        () = tokio::time::sleep_until(deadline.into()) => Err(HookFault::TimedOut),
+        () = stop.wait() => Err(HookFault::TimedOut),
     }
 }
 

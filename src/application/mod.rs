@@ -9,3 +9,4 @@ pub mod fault_injection;
 pub mod hooks;
 pub mod interface;
 pub(crate) mod panic_guard;
+pub mod stop_signal;

@@ -16,7 +16,7 @@ use napi::{Env, Result};
 use crate::binding::event_dispatcher::EventDispatcher;
 use crate::binding::guard;
 use crate::binding::values;
-use crate::shard::handshake::UpgradeRequest;
+use crate::shard::command::UpgradeRequest;
 use crate::transport::forwarded::Peer;
 use crate::transport::handshake::{Rejection, RequestHead};
 use claim::Claim;

@@ -29,7 +29,7 @@ use crate::config::{self, BaseConfig};
 use crate::core::websocket_service::WebSocketService as Core;
 use crate::error::{Error, ErrorKind};
 use crate::monitoring::health_checker::HealthLevel;
-use crate::shard::handshake::UpgradeRequest;
+use crate::shard::command::UpgradeRequest;
 use crate::transport::handshake::{self, Rejection, RequestHead};
 
 /// How long the end of the environment waits for log lines to be written.

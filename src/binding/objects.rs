@@ -317,9 +317,8 @@ impl Inspection {
             pending_bytes: consumer.pending_bytes as f64,
             dropped: f64::from(consumer.dropped),
         });
-        let largest = found.largest.iter().map(|(bill, subscribers)| TopicInspection {
-            bill_id: bill.get() as f64,
-            subscribers: *subscribers as f64,
+        let largest = found.largest.iter().filter_map(|(topic, subscribers)| {
+            Some(TopicInspection { bill_id: topic.bill()?.get() as f64, subscribers: *subscribers as f64 })
         });
         Self {
             shards: shards.collect(),

@@ -12,20 +12,22 @@ use std::time::Instant;
 
 use shuttle::{check_dfs, check_random, future, thread};
 
+use crate::hub::Topic;
 use crate::hub::connection_manager::{ConnectionManager, ConnectionRef};
-use crate::hub::operation_queue_manager::{Operation, OperationQueue, Target};
-use crate::hub::subscription_manager::{RoutingCounts, RoutingTable, TopicIndex};
-use crate::shard::event_loop::Bell;
+use crate::hub::operation_queue_manager::OperationQueue;
+use crate::hub::publication::{Publication, Target};
+use crate::hub::subscription_manager::{LocalSubscriptions, RoutingCounts, RoutingTable};
 use crate::shard::service_options::ConnectionLimit;
 use crate::shard::wake_queue::WakeQueue;
 use crate::transport::encoded_message::EncodedMessage;
-use crate::types::{BillId, ConnectionKey, ConnectionNumber, Priority, ShardId, UserId};
+use crate::types::{BillId, ConnectionKey, ConnectionNumber, PeerRef, Priority, ShardId, UserId};
+use tokio::sync::Notify;
 
 const SCHEDULES: usize = 500;
 
-fn operation(name: u8) -> Operation {
+fn operation(name: u8) -> Publication {
     let message = EncodedMessage::text(vec![name]);
-    Operation { target: Target::Everybody, message, priority: Priority::Normal, published: Instant::now() }
+    Publication::new(Target::All, message, Priority::Normal)
 }
 
 /// As a publisher does it: room at all queues, or at none.
@@ -81,7 +83,7 @@ fn a_publish_is_queued_at_all_shards_or_at_none_whoever_else_publishes() {
 }
 
 /// A shard that sleeps when it finds nothing, as its loop does.
-async fn sleep_until(bell: &Bell, mut is_found: impl FnMut() -> bool) {
+async fn sleep_until(bell: &Notify, mut is_found: impl FnMut() -> bool) {
     while !is_found() {
         bell.notified().await;
     }
@@ -91,7 +93,7 @@ async fn sleep_until(bell: &Bell, mut is_found: impl FnMut() -> bool) {
 fn no_publish_is_slept_through() {
     check_dfs(
         || {
-            let bell = Arc::new(Bell::new());
+            let bell = Arc::new(Notify::new());
             let queue = Arc::new(OperationQueue::new(1 << 20, bell.clone()));
             let publishing = queue.clone();
             let publisher =
@@ -112,11 +114,12 @@ fn no_publish_is_slept_through() {
 fn no_connection_that_was_woken_is_slept_through() {
     check_random(
         || {
-            let bell = Arc::new(Bell::new());
+            let bell = Arc::new(Notify::new());
             let queue = Arc::new(WakeQueue::new(bell.clone()));
             let wakers: Vec<_> = (0..3_u32)
                 .map(|key| {
-                    let waker = queue.waker(ConnectionKey(key), ConnectionNumber(u64::from(key)));
+                    let waker =
+                        queue.waker(PeerRef { key: ConnectionKey(key), number: ConnectionNumber(u64::from(key)) });
                     thread::spawn(move || waker.wake())
                 })
                 .collect();
@@ -169,26 +172,29 @@ fn handshakes_of_several_shards_never_pass_the_limit_and_leave_nothing() {
 
 /// Two shards whose connections of one user follow a bill and leave it, while somebody publishes and somebody asks.
 fn shards_and_a_publisher() {
-    let bill = BillId::new(7).expect("a valid number");
+    let topic = Topic::Bill(BillId::new(7).expect("a valid number"));
     let table = Arc::new(RoutingTable::default());
     let shards: Vec<_> = (0..2_u8)
         .map(|shard| {
-            let table = table.clone();
+            let (table, topic) = (table.clone(), topic.clone());
             thread::spawn(move || {
-                let (mut index, user, id) = (TopicIndex::default(), UserId::new("ann"), ShardId(shard));
+                let (mut index, user, id) = (LocalSubscriptions::default(), UserId::new("ann"), ShardId(shard));
                 let mut change = |comes: bool, key: u32| {
                     let key = ConnectionKey(key);
-                    let transition = if comes { index.subscribe(bill, key) } else { index.unsubscribe(bill, key) };
-                    let changes = [(bill, transition.expect("a change"))];
+                    let transition = match index.id(&topic) {
+                        Some(id) if !comes => index.unsubscribe(id, key).map(|(_, transition)| transition),
+                        _ => index.subscribe(&topic, key).map(|(_, transition)| transition),
+                    };
+                    let changes = [(topic.clone(), transition.expect("a change"))];
                     if comes { table.subscribe(&user, id, &changes) } else { table.unsubscribe(&user, id, &changes) }
                 };
                 change(true, 1);
                 change(true, 2);
                 change(false, 1);
                 // Whoever has been told `subscribed` gets every publish from now on.
-                assert!(table.shards(bill).contains(id));
+                assert!(table.shards(&topic).contains(id));
                 change(false, 2);
-                assert!(!table.shards(bill).contains(id));
+                assert!(!table.shards(&topic).contains(id));
                 if shard == 0 {
                     change(true, 3);
                 }
@@ -196,13 +202,13 @@ fn shards_and_a_publisher() {
         })
         .collect();
     for _ in 0..2 {
-        let _ = table.shards(bill);
-        assert!(table.subscribers(bill).len() <= 1 && table.subscriptions("ann").len() <= 1);
+        let _ = table.shards(&topic);
+        assert!(table.subscribers(&topic).len() <= 1 && table.subscriptions("ann").len() <= 1);
     }
     shards.into_iter().for_each(|shard| shard.join().expect("no panic"));
-    assert!(table.shards(bill).contains(ShardId(0)) && !table.shards(bill).contains(ShardId(1)));
-    assert_eq!(table.counts(), RoutingCounts { bills: 1, users: 1, pairs: 1 });
-    assert_eq!((table.subscriptions("ann"), table.subscribers(bill).len()), (vec![bill], 1));
+    assert!(table.shards(&topic).contains(ShardId(0)) && !table.shards(&topic).contains(ShardId(1)));
+    assert_eq!(table.counts(), RoutingCounts { topics: 1, users: 1, pairs: 1 });
+    assert_eq!((table.subscriptions("ann"), table.subscribers(&topic).len()), (vec![topic.clone()], 1));
 }
 
 #[test]

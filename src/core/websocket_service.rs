@@ -26,16 +26,17 @@ use crate::application::panic_guard::PanicGuarded;
 use crate::authenticator::TokenVerifier;
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hub::router::Router;
 use crate::hub::subscription_manager::ShardSet;
 use crate::memory::memory_manager::MemoryManager;
 use crate::monitoring::counters::{DropReason, RejectionReason};
 use crate::monitoring::statistics_collector::StatisticsCollector;
-use crate::shard::acceptor::{Entrance, Reception};
-use crate::shard::context::Shared;
-use crate::shard::event_loop::{Command, ShardHandle};
-use crate::shard::handshake::UpgradeRequest;
+use crate::shard::command::{Command, Distribution, PortSocket, UpgradeRequest};
+use crate::shard::context::RunContext;
+use crate::shard::handle::ShardHandle;
 use crate::shard::run_end::RunEnd;
 use crate::shard::service_options::ServiceOptions;
+use crate::shard::supervisor;
 use crate::transport::handshake::Rejection;
 use crate::transport::listener::OpenPort;
 use crate::types::{BillId, ShardId, UnixMillis};
@@ -70,8 +71,9 @@ enum Life {
 }
 
 struct Run {
-    shared: Arc<Shared>,
+    shared: Arc<RunContext>,
     shards: Vec<ShardHandle>,
+    router: Router,
     next_shard: AtomicUsize,
     memory: MemoryManager,
     /// Alive as long as a shard's thread is.
@@ -122,7 +124,7 @@ impl WebSocketService {
         }
         self.statistics.begin_history(options.base.performance_history_max_size);
         let threads = options.threads.clamp(1, ShardSet::CAPACITY);
-        let shared = Arc::new(Shared::new(
+        let shared = Arc::new(RunContext::new(
             options,
             self.runtime.clone(),
             self.host.clone(),
@@ -135,15 +137,18 @@ impl WebSocketService {
         for id in 0..threads {
             // `threads` was clamped to what a shard id holds.
             let id = ShardId(u8::try_from(id).unwrap_or(u8::MAX));
-            let shard = ShardHandle::spawn(id, shared.clone(), end.clone())
+            let shard = supervisor::spawn(id, shared.clone(), end.clone())
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
-        shared.introduce(shards.iter().map(ShardHandle::inbox));
+        shared.set_inboxes(shards.iter().map(ShardHandle::inbox));
         let memory = self.watch_memory(&shared.options, shared.dispatch.clone())?;
+        let queues = shards.iter().map(|shard| shard.operations.clone()).collect();
+        let router = Router::new(shared.routing.clone(), shared.users.clone(), queues);
         *life = Life::Running(Arc::new(Run {
             shared,
             shards,
+            router,
             next_shard: AtomicUsize::new(0),
             memory,
             end: Arc::downgrade(&end),
@@ -179,20 +184,20 @@ impl WebSocketService {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service has a port already"));
         }
         let is_encrypted = tls.is_some();
-        let (opened, doors) = OpenPort::open(port, tls.as_ref(), run.shards.len());
-        let reception = if doors.len() == run.shards.len() {
-            Reception::Here
+        let (opened, sockets) = OpenPort::open(port, tls.as_ref(), run.shards.len());
+        let distribution = if sockets.len() == run.shards.len() {
+            Distribution::Local
         } else {
             let dealer = Arc::downgrade(&run);
-            Reception::Dealt(Arc::new(move |newcomer| {
+            Distribution::RoundRobin(Arc::new(move |newcomer| {
                 if let Some(run) = dealer.upgrade() {
                     run.deal(Command::Receive(newcomer));
                 }
             }))
         };
-        info!(is_encrypted, doors = doors.len(), "listening");
-        for (shard, door) in run.shards.iter().zip(doors) {
-            shard.send(Command::Attend(Entrance { door, reception: reception.clone() }));
+        info!(is_encrypted, sockets = sockets.len(), "listening");
+        for (shard, socket) in run.shards.iter().zip(sockets) {
+            shard.send(Command::StartAccepting(PortSocket { socket, distribution: distribution.clone() }));
         }
         *listener = Some(opened);
         Ok(())

@@ -6,6 +6,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// What happens when a user opens one connection more than `MAX_CONNECTIONS_PER_USER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// The new one is refused.
+    #[default]
+    Refuse,
+    /// The user's oldest is closed, once the new one has passed every other check.
+    CloseOldest,
+}
+
+impl ConnectionLimit {
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "refuse" => Some(Self::Refuse),
+            "close-oldest" => Some(Self::CloseOldest),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct ConnectionPlaces {
     limit: usize,

@@ -1,42 +1,24 @@
-//! Publishes waiting for a shard, by priority, bounded in bytes; never used for bookkeeping.
+//! Publications waiting for a shard, by priority, bounded in bytes; never used for bookkeeping.
 //!
-//! Publishers reserve room on every shard a publish concerns and then push through the permits, so that it is queued at all of
+//! Publishers reserve room on every shard a publication concerns and then push through the permits, so that it is queued at all of
 //! them or at none; the shard takes. The lock covers moving pointers, nothing else.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hub::connection_manager::ConnectionRef;
-use crate::shard::event_loop::Bell;
+use crate::hub::publication::Publication;
 use crate::sync::{Mutex, MutexGuard};
 use crate::transport::encoded_message::EncodedMessage;
-use crate::types::{BillId, Priority};
 use crate::utils::PriorityQueue;
+use tokio::sync::Notify;
 
 /// What an operation costs beside its payload: the entry itself and its targets.
 const OVERHEAD_BYTES: usize = 128;
 
-/// One publish on its way to the connections of one shard.
-#[derive(Clone, Debug)]
-pub struct Operation {
-    pub target: Target,
-    pub message: Arc<EncodedMessage>,
-    pub priority: Priority,
-    pub published: Instant,
-}
-
-/// Who of a shard's connections receives it.
-#[derive(Clone, Debug)]
-pub enum Target {
-    Bill(BillId),
-    Connections(Arc<[ConnectionRef]>),
-    Everybody,
-}
-
 #[derive(Debug)]
 pub struct OperationQueue {
-    waiting: Mutex<PriorityQueue<Operation>>,
-    bell: Arc<Bell>,
+    waiting: Mutex<PriorityQueue<Publication>>,
+    notify: Arc<Notify>,
 }
 
 /// Room for one message in one queue. Dropped without a push, it gives the room back.
@@ -49,9 +31,9 @@ pub struct Permit<'queue> {
 }
 
 impl OperationQueue {
-    /// `bell` is rung whenever there is something to take.
-    pub fn new(max_bytes: usize, bell: Arc<Bell>) -> Self {
-        Self { waiting: Mutex::new(PriorityQueue::new(max_bytes)), bell }
+    /// `notify` is rung whenever there is something to take.
+    pub fn new(max_bytes: usize, notify: Arc<Notify>) -> Self {
+        Self { waiting: Mutex::new(PriorityQueue::new(max_bytes)), notify }
     }
 
     /// Room for an operation with this message, which nobody else can take; `None` if the bound forbids it.
@@ -63,7 +45,7 @@ impl OperationQueue {
     }
 
     /// The next operations in the order they are to be carried out, at most `most`.
-    pub fn take(&self, most: usize, into: &mut Vec<Operation>) {
+    pub fn take(&self, most: usize, into: &mut Vec<Publication>) {
         let mut waiting = self.lock();
         while into.len() < most {
             let Some(next) = waiting.pop() else { break };
@@ -96,17 +78,17 @@ impl OperationQueue {
         self.lock().bytes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Operation>> {
+    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Publication>> {
         self.waiting.lock()
     }
 }
 
 impl Permit<'_> {
     /// Queues an operation with the message the room was reserved for. Cannot fail.
-    pub fn push(mut self, operation: Operation) {
+    pub fn push(mut self, publication: Publication) {
         let cost = std::mem::take(&mut self.cost);
-        self.queue.lock().push_reserved(operation.priority, cost, operation);
-        self.queue.bell.notify_one();
+        self.queue.lock().push_reserved(publication.priority, cost, publication);
+        self.queue.notify.notify_one();
     }
 }
 
@@ -121,19 +103,16 @@ impl Drop for Permit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::publication::Target;
+    use crate::types::Priority;
 
-    fn operation(priority: Priority, text: &str) -> Operation {
-        Operation {
-            target: Target::Everybody,
-            message: EncodedMessage::text(text.into()),
-            priority,
-            published: Instant::now(),
-        }
+    fn operation(priority: Priority, text: &str) -> Publication {
+        Publication::new(Target::All, EncodedMessage::text(text.into()), priority)
     }
 
-    fn push(queue: &OperationQueue, operation: Operation) -> bool {
-        let Some(permit) = queue.reserve(&operation.message) else { return false };
-        permit.push(operation);
+    fn push(queue: &OperationQueue, publication: Publication) -> bool {
+        let Some(permit) = queue.reserve(&publication.message) else { return false };
+        permit.push(publication);
         true
     }
 
@@ -199,11 +178,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_bell_is_rung_by_a_push_before_or_after_somebody_waits_for_it() {
-        let bell = Arc::new(Bell::new());
-        let queue = OperationQueue::new(1 << 20, bell.clone());
+        let notify = Arc::new(Notify::new());
+        let queue = OperationQueue::new(1 << 20, notify.clone());
         assert!(push(&queue, operation(Priority::Normal, "a")));
-        bell.notified().await;
-        let waiter = tokio::spawn(async move { bell.notified().await });
+        notify.notified().await;
+        let waiter = tokio::spawn(async move { notify.notified().await });
         tokio::task::yield_now().await;
         assert!(push(&queue, operation(Priority::Normal, "b")));
         waiter.await.expect("no panic");

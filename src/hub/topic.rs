@@ -5,6 +5,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::types::BillId;
@@ -102,13 +103,35 @@ impl fmt::Display for InvalidChannelName {
 impl std::error::Error for InvalidChannelName {}
 
 /// What a client can subscribe to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     Bill(BillId),
     Channel(ChannelName),
 }
 
+/// A topic of one shard, while it has subscribers there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicId(pub u32);
+
+/// Without the kind: a number and a text hash differently enough, and every publication hashes its topic.
+impl Hash for Topic {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Bill(bill) => bill.hash(state),
+            Self::Channel(channel) => channel.hash(state),
+        }
+    }
+}
+
 impl Topic {
+    /// The bill, if it is one.
+    pub fn bill(&self) -> Option<BillId> {
+        match self {
+            Self::Bill(bill) => Some(*bill),
+            Self::Channel(_) => None,
+        }
+    }
+
     /// The topic with this wire name: decimal digits name a bill, everything else a channel.
     pub fn from_wire_name(name: &str) -> Option<Self> {
         match ChannelName::new(name) {
@@ -285,5 +308,10 @@ mod tests {
             let topic = bill(number);
             prop_assert_eq!(Topic::from_wire_name(&topic.to_string()), Some(topic));
         }
+    }
+
+    #[test]
+    fn a_topic_is_two_words() {
+        assert_eq!(size_of::<Topic>(), 16);
     }
 }

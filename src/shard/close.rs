@@ -1,27 +1,26 @@
-//! How connections go: closed by us, closed by the peer, lost, cut, or drained at shutdown.
+//! How a connection ends: closed by us, closed by the peer, lost, aborted, or drained at shutdown.
 //!
-//! A connection departs once: it leaves every table at the moment its end is decided, before its close frame is written, so
-//! that what the getters say agrees with what the peer has been told. The application is told when the connection has
-//! really ended, which may be up to [`CLOSING_TIMEOUT`] later. Runs on the shard's thread.
+//! A connection is unregistered once: it leaves every table when we decide to close it, before its close frame is written, so that the
+//! getters agree with what the peer has received. The application gets its event when the stream has ended, at most
+//! [`CLOSING_TIMEOUT`] later.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
 use tracing::debug;
 
-use crate::application::interface::{Ending, Event, EventKind};
-use crate::application::panic_guard::catch;
+use crate::application::interface::{Ending, Event, EventKind, SlowConsumerPolicy};
 use crate::error::CloseReason;
+use crate::hub::Topic;
 use crate::hub::subscription_manager::Transition;
 use crate::monitoring::counters::{CloseCause, DropReason};
-use crate::protocol::outgoing;
-use crate::shard::connection::{Connection, State};
-use crate::shard::event_loop::Shard;
+use crate::shard::closings::Closing;
+use crate::shard::connection::State;
+use crate::shard::egress::{Delivery, report_slow_consumer};
+use crate::shard::scope::Scope;
 use crate::transport::assembler::PeerClose;
 use crate::transport::encoded_message::EncodedMessage;
-use crate::types::{BillId, ConnectionId, ConnectionKey, Priority, UnixMillis};
+use crate::types::{ConnectionId, Priority};
 
 /// How long a peer may take to complete the closing handshake and the end of the stream.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,180 +28,124 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
 /// What an empty close frame means (RFC 6455 §7.1.5).
 const NO_STATUS_RECEIVED: u16 = 1005;
 
-/// Connections that have left the tables and have not ended yet, for the event that tells of the end. Empty while nobody
-/// listens.
-#[derive(Default)]
-pub(crate) struct Departures(RefCell<FxHashMap<ConnectionKey, Departure>>);
-
-struct Departure {
-    id: ConnectionId,
-    code: u16,
-    reason: String,
-    /// Whether the peer has sent its close frame.
-    is_answered: bool,
+/// Sends a close frame and waits for the peer's.
+pub fn close(scope: &mut Scope<'_>, reason: CloseReason) {
+    if !scope.connection.is_listening() {
+        return;
+    }
+    debug!(connection = scope.connection.number.0, code = reason.code(), "closing");
+    let (why, discarded) = match reason {
+        CloseReason::SlowConsumer => (DropReason::SlowConsumerClosed, scope.connection.outbox.discard()),
+        _ => (DropReason::Disconnected, discard_batch(scope)),
+    };
+    scope.shard.counters.dropped(why, discarded);
+    unregister(scope, State::after_closing(reason), &Ending::ByUs(reason));
+    send_last(scope, EncodedMessage::close(reason.code(), reason.text()));
 }
 
-impl Departures {
-    /// The peer's close frame has come.
-    fn answered(&self, key: ConnectionKey) {
-        if let Some(departure) = self.0.borrow_mut().get_mut(&key) {
-            departure.is_answered = true;
-        }
-    }
+/// Closes a connection that does not read fast enough.
+pub fn close_slow_consumer(scope: &mut Scope<'_>) {
+    report_slow_consumer(scope.connection, SlowConsumerPolicy::Close, scope.shard);
+    close(scope, CloseReason::SlowConsumer);
+}
 
-    fn take(&self, key: ConnectionKey) -> Option<Departure> {
-        let mut departures = self.0.borrow_mut();
-        let departure = departures.remove(&key);
-        if departures.is_empty() {
-            // The end of a crowd must not keep its room.
-            *departures = FxHashMap::default();
-        }
-        departure
+/// The peer broke the protocol: sends a close frame, and interprets nothing more of what it sends.
+pub fn protocol_error(scope: &mut Scope<'_>, reason: CloseReason) {
+    if scope.connection.is_listening() {
+        close(scope, reason);
+    } else {
+        await_end(scope);
     }
 }
 
-impl Shard {
-    /// Sends a close frame and waits for the peer's.
-    pub(crate) fn close(&self, connection: &Rc<Connection>, reason: CloseReason) {
-        if !connection.is_listening() {
-            return;
-        }
-        debug!(connection = connection.number.0, code = reason.code(), "closing");
-        let (why, discarded) = match reason {
-            CloseReason::SlowConsumer => (DropReason::SlowConsumerClosed, connection.outbox.borrow_mut().discard()),
-            _ => {
-                let waiting = connection.outbox.borrow_mut().take_batch().len();
-                (DropReason::Disconnected, u32::try_from(waiting).unwrap_or(u32::MAX))
-            }
+/// The peer sent a close frame: answers it with the same code and reason, unless it answers ours.
+pub fn on_peer_close(scope: &mut Scope<'_>, close: Option<PeerClose<'_>>) {
+    if !scope.connection.is_listening() {
+        scope.tables.closings.answered(scope.connection.key);
+        await_end(scope);
+        return;
+    }
+    let discarded = discard_batch(scope);
+    scope.shard.counters.dropped(DropReason::Disconnected, discarded);
+    let (frame, code, reason) = match close {
+        Some(PeerClose { code, reason }) => (EncodedMessage::close(code, reason), code, reason.to_owned()),
+        None => (EncodedMessage::close_empty(), NO_STATUS_RECEIVED, String::new()),
+    };
+    unregister(scope, State::FINISHING, &Ending::ByPeer { code, reason });
+    send_last(scope, frame);
+}
+
+/// Ends the connection without a close frame.
+pub fn abort(scope: &mut Scope<'_>, ending: &Ending) {
+    unregister(scope, State::Aborted, ending);
+    scope.mark_ready();
+}
+
+/// Sends what is left at shutdown: the batch, `announcement`, the close frame.
+pub fn shut_down(scope: &mut Scope<'_>, announcement: &Arc<EncodedMessage>) {
+    scope.flush_batch();
+    if scope.connection.is_open() && scope.deliver(announcement, Priority::Immediate) == Delivery::Exhausted {
+        debug!(connection = scope.connection.number.0, "no room to announce the shutdown");
+    }
+    close(scope, CloseReason::Shutdown);
+}
+
+/// The stream has ended: tells the application, and clears what the shard counts of the connection. The caller removes the peer.
+pub fn finish(scope: &mut Scope<'_>, ending: &Ending) {
+    unregister(scope, State::Aborted, ending);
+    let is_written = !scope.connection.outbox.is_due();
+    if let Some(Closing { id, code, reason, is_answered }) = scope.tables.closings.take(scope.connection.key) {
+        // Nothing was queued behind the close frame, so if everything is written, it is, too.
+        let clean = is_answered && is_written;
+        scope.shard.run.application.emit(Event::Disconnection { id, code, reason, clean });
+    }
+    let discarded = scope.connection.outbox.discard();
+    scope.shard.counters.dropped(DropReason::Disconnected, discarded);
+    scope.connection.outbox = Default::default();
+    scope.connection.account(&scope.shard.counters);
+}
+
+fn discard_batch(scope: &mut Scope<'_>) -> u32 {
+    u32::try_from(scope.connection.outbox.take_batch().len()).unwrap_or(u32::MAX)
+}
+
+fn send_last(scope: &mut Scope<'_>, frame: Arc<EncodedMessage>) {
+    scope.queue(frame);
+    let peer = scope.peer();
+    scope.timers.schedule_close_timeout(CLOSING_TIMEOUT, peer);
+    scope.mark_ready();
+}
+
+/// Nothing more is expected but the end of the stream.
+fn await_end(scope: &mut Scope<'_>) {
+    if !matches!(scope.connection.state, State::Finishing { .. } | State::Aborted) {
+        scope.connection.state = State::FINISHING;
+    }
+    scope.mark_ready();
+}
+
+/// Moves the connection to `next`; if it was open, takes it out of every table.
+fn unregister(scope: &mut Scope<'_>, next: State, ending: &Ending) {
+    let before = scope.connection.stop_listening(next);
+    let run = &scope.shard.run;
+    if matches!(before, State::Open(_) | State::Anonymous { .. }) {
+        scope.shard.counters.closes.add(CloseCause::from(ending), 1);
+    }
+    let State::Open(session) = before else { return };
+    let key = scope.connection.key;
+    let subscriptions = &mut scope.tables.subscriptions;
+    let changes: Vec<(Topic, Transition)> =
+        session.topics.iter().filter_map(|id| subscriptions.unsubscribe(id, key)).collect();
+    run.routing.unsubscribe(&session.user, scope.shard.id, &changes);
+    run.users.close(&session.user, scope.connection.number, Instant::now());
+    run.statistics.connection_closed();
+    if run.application.listens(EventKind::Disconnection) {
+        let closing = Closing {
+            id: ConnectionId { user: session.user, number: scope.connection.number },
+            code: ending.code(),
+            reason: ending.reason().to_owned(),
+            is_answered: matches!(ending, Ending::ByPeer { .. }),
         };
-        self.counters.dropped(why, discarded);
-        let next = State::after_closing(reason);
-        self.depart(connection, next, &Ending::ByUs(reason));
-        self.queue(connection, EncodedMessage::close(reason.code(), reason.text()));
-        self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
-        self.rouse(connection);
-    }
-
-    /// The peer broke the protocol: a close frame, and nothing it sends is understood any more.
-    pub(crate) fn fault(&self, connection: &Rc<Connection>, reason: CloseReason) {
-        if connection.is_listening() {
-            self.close(connection, reason);
-        } else {
-            self.finish(connection);
-        }
-    }
-
-    /// The peer sent a close frame: it is answered with the same code and reason, unless it answers ours.
-    pub(crate) fn peer_closed(&self, connection: &Rc<Connection>, close: Option<PeerClose<'_>>) {
-        if !connection.is_listening() {
-            self.departures.answered(connection.key);
-            self.finish(connection);
-            return;
-        }
-        let discarded = connection.outbox.borrow_mut().take_batch().len();
-        self.counters.dropped(DropReason::Disconnected, u32::try_from(discarded).unwrap_or(u32::MAX));
-        let (frame, code, reason) = match close {
-            Some(PeerClose { code, reason }) => (EncodedMessage::close(code, reason), code, reason.to_owned()),
-            None => (EncodedMessage::close_empty(), NO_STATUS_RECEIVED, String::new()),
-        };
-        self.depart(connection, State::FINISHING, &Ending::ByPeer { code, reason });
-        self.queue(connection, frame);
-        self.timers.linger_for(CLOSING_TIMEOUT, connection.key, connection.number);
-        self.rouse(connection);
-    }
-
-    /// Ends the connection without a close frame.
-    pub(crate) fn cut(&self, connection: &Rc<Connection>) {
-        self.cut_for(connection, &Ending::Lost);
-    }
-
-    pub(crate) fn cut_for(&self, connection: &Rc<Connection>, ending: &Ending) {
-        self.depart(connection, State::Cut, ending);
-        self.rouse(connection);
-    }
-
-    /// The stream of a connection has ended; called once, as the last thing.
-    pub(crate) fn retire(&self, connection: &Rc<Connection>, ending: Ending) {
-        self.depart(connection, State::Cut, &ending);
-        let is_written = !connection.outbox.borrow().is_due();
-        if let Some(Departure { id, code, reason, is_answered }) = self.departures.take(connection.key) {
-            // Nothing was queued behind the close frame, so with everything written that has been, too.
-            let clean = is_answered && is_written;
-            self.shared.host.emit(Event::Disconnection { id, code, reason, clean });
-        }
-        let discarded = connection.outbox.borrow_mut().discard();
-        self.counters.dropped(DropReason::Disconnected, discarded);
-        connection.outbox.take();
-        connection.account(&self.counters);
-        connection.transport.deregister(&self.registry);
-        self.backlog.borrow_mut().forget(connection.key);
-        if self.connections.borrow_mut().try_remove(connection.key.0 as usize).is_some() {
-            self.shared.connection_places.give_back(1);
-        }
-    }
-
-    /// Everything published has been queued: the batches, the announcement and the close frame follow.
-    pub(crate) fn say_goodbye(&self) {
-        let base = &self.shared.options.base;
-        let announcement = EncodedMessage::text(outgoing::server_shutdown(
-            UnixMillis::now().as_f64(),
-            base.reconnect_delay.as_millis() as f64,
-        ));
-        for connection in self.all_connections() {
-            let said = catch("a goodbye", || {
-                self.flush_batch(&connection);
-                if connection.is_open() {
-                    self.deliver(&connection, &announcement, Priority::Immediate);
-                }
-                self.close(&connection, CloseReason::Shutdown);
-            });
-            if said.is_none() {
-                self.cut(&connection);
-            }
-        }
-        self.envelopes.borrow_mut().forget();
-    }
-
-    pub(crate) fn cut_everybody(&self) {
-        for connection in self.all_connections() {
-            connection.abort();
-            self.cut_for(&connection, &Ending::GraceExceeded);
-        }
-    }
-
-    /// Nothing more is expected but the end of the stream.
-    fn finish(&self, connection: &Rc<Connection>) {
-        let mut state = connection.state.borrow_mut();
-        if !matches!(*state, State::Finishing { .. } | State::Cut) {
-            *state = State::FINISHING;
-        }
-        drop(state);
-        self.rouse(connection);
-    }
-
-    /// Moves the connection to `next`; if it was open, takes it out of every table. Its end is told of by [`retire`](Self::retire).
-    fn depart(&self, connection: &Rc<Connection>, next: State, ending: &Ending) {
-        let before = std::mem::replace(&mut *connection.state.borrow_mut(), next);
-        if matches!(before, State::Open(_) | State::Anonymous { .. }) {
-            self.counters.closes.add(CloseCause::from(ending), 1);
-        }
-        let State::Open(member) = before else { return };
-        let changes: Vec<(BillId, Transition)> = {
-            let mut topics = self.topics.borrow_mut();
-            let leave = |bill| Some((bill, topics.unsubscribe(bill, connection.key)?));
-            member.bills.iter().filter_map(leave).collect()
-        };
-        self.shared.routing.unsubscribe(&member.user, self.id, &changes);
-        self.shared.users.close(&member.user, connection.number, Instant::now());
-        self.shared.statistics.connection_closed();
-        if self.shared.host.listens(EventKind::Disconnection) {
-            let departure = Departure {
-                id: ConnectionId { user: member.user, number: connection.number },
-                code: ending.code(),
-                reason: ending.reason().to_owned(),
-                is_answered: matches!(ending, Ending::ByPeer { .. }),
-            };
-            self.departures.0.borrow_mut().insert(connection.key, departure);
-        }
+        scope.tables.closings.insert(key, closing);
     }
 }

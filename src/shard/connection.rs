@@ -1,15 +1,14 @@
 //! One connection: its state, and what is known of its transport. Small, since there are very many.
 //!
-//! Lives on its shard's thread. How it is read and written is in `turn`, what messages mean in `dialogue`, what is sent to
-//! many in `fan_out`; all reach it through the shard.
+//! Owned by the shard's `peers`, used on the shard's thread. `drive` reads and writes it, `session` executes its requests, `fan_out`
+//! delivers to it, `close` ends it.
 
-use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::error::CloseReason;
-use crate::hub::anonymous_limit::AnonymousPlace;
+use crate::hub::limit::Slot;
 use crate::hub::subscription_manager::Topics;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::counters::Traffic;
@@ -40,67 +39,69 @@ pub struct Connection {
     pub number: ConnectionNumber,
     pub key: ConnectionKey,
     pub encoding: Encoding,
-    pub(crate) transport: Transport,
-    pub(crate) assembler: RefCell<Assembler>,
-    pub(crate) state: RefCell<State>,
-    pub(crate) outbox: RefCell<Outbox>,
-    pub(crate) liveness: Cell<Liveness>,
+    pub transport: Transport,
+    pub assembler: Assembler,
+    pub state: State,
+    pub outbox: Outbox,
+    pub liveness: Liveness,
     /// What replies queued since the outbox was last empty take.
-    pub(crate) owed: Cell<u32>,
-    hooks_in_flight: Cell<u8>,
+    pending_reply_bytes: u32,
+    hooks_in_flight: u8,
+    /// Tells tasks whether the connection is still listening. Only while hooks are in flight.
+    listening: Option<Rc<()>>,
     /// `auth` messages in a row that were refused.
-    failed_auths: Cell<u8>,
+    failed_auths: u8,
     /// Only while messages are limited.
-    bucket: Cell<Option<TokenBucket>>,
-    /// Whether the shard has it on the list of those to flush at the end of the turn.
-    pub(crate) is_staged: Cell<bool>,
-    /// Whether the shard has it on the list of those that get a turn without news of their transport.
-    pub(crate) is_roused: Cell<bool>,
-    /// Whether it waits in the shard's backlog to go on with its work.
-    pub(crate) is_behind: Cell<bool>,
-    /// Whether the shard keeps bytes of it that are not dealt with yet.
-    pub(crate) has_rest: Cell<bool>,
-    /// Whether its last turn read everything there was to read.
-    pub(crate) is_caught_up: Cell<bool>,
-    /// Whether the socket was full at the last write: until there is news of room, nobody need try again.
-    pub(crate) is_blocked: Cell<bool>,
-    /// Whether the socket has taken bytes since the last heartbeat.
-    pub(crate) has_taken: Cell<bool>,
-    /// Whether it is not read from for a while, for want of memory.
-    pub(crate) is_resting: Cell<bool>,
+    bucket: Option<TokenBucket>,
+    /// In `egress`'s list of connections to write to at the end of the turn.
+    pub is_dirty: bool,
+    /// In `run_queue`'s list of connections to drive without news of their transport.
+    pub is_ready: bool,
+    /// In `run_queue`'s backlog, where it continues its work.
+    pub is_behind: bool,
+    /// `ingress` keeps bytes of it that were read and not processed yet.
+    pub has_rest: bool,
+    /// Its last turn read everything there was to read.
+    pub is_caught_up: bool,
+    /// The socket was full at the last write: a write is in vain until the transport has news.
+    pub is_blocked: bool,
+    /// The socket has taken bytes since the last heartbeat.
+    pub has_written: bool,
+    /// Not read from for a while because memory is low.
+    pub is_throttled: bool,
     /// The unwritten bytes that the shard's counters know of.
-    accounted: Cell<usize>,
+    accounted: usize,
 }
 
-/// What an idle connection takes of the heap: itself, with the counts of its owners.
-pub const CONNECTION_BYTES: usize = size_of::<Connection>() + 2 * size_of::<usize>();
+/// What an idle connection takes of the heap.
+pub const CONNECTION_BYTES: usize = size_of::<Connection>();
 
-/// Where a connection is in its life. Only `Open` has a user, subscriptions and a place in any table.
+/// The stages of a connection. Only an `Open` one has a user and subscriptions, and is in the tables.
 pub enum State {
     /// Accepted without a token; waits for `auth`.
     Anonymous {
         remote_address: Box<str>,
-        /// None while a connection that has a user already is set up.
-        place: Option<AnonymousPlace>,
+        /// `None` while a connection whose user is known is being set up.
+        slot: Option<Slot>,
     },
-    Open(Member),
+    Open(Session),
     /// Our close frame is queued or sent; the peer's is awaited.
     Closing {
         discarded: u32,
     },
-    /// Nothing but the outbox is written any more and nothing is understood: the end of the stream is awaited.
+    /// Only the outbox is written, and nothing that is read is interpreted: the end of the stream is awaited.
     Finishing {
         end_sent: bool,
         discarded: u32,
     },
-    /// To be cut without another byte.
-    Cut,
+    /// To be dropped without another byte.
+    Aborted,
 }
 
-/// The user of an open connection, and what it follows.
-pub struct Member {
+/// The user of an open connection, and its subscriptions.
+pub struct Session {
     pub user: UserId,
-    pub bills: Topics,
+    pub topics: Topics,
 }
 
 impl Connection {
@@ -116,189 +117,196 @@ impl Connection {
             key,
             encoding,
             transport,
-            assembler: RefCell::new(Assembler::new(encoding != Encoding::Plain)),
-            state: RefCell::new(state),
-            outbox: RefCell::default(),
-            liveness: Cell::default(),
-            owed: Cell::new(0),
-            hooks_in_flight: Cell::new(0),
-            failed_auths: Cell::new(0),
-            bucket: Cell::new(None),
-            is_staged: Cell::new(false),
-            is_roused: Cell::new(false),
-            is_behind: Cell::new(false),
-            has_rest: Cell::new(false),
-            is_caught_up: Cell::new(false),
-            is_blocked: Cell::new(false),
-            has_taken: Cell::new(false),
-            is_resting: Cell::new(false),
-            accounted: Cell::new(0),
+            assembler: Assembler::new(encoding != Encoding::Plain),
+            state,
+            outbox: Outbox::default(),
+            liveness: Liveness::default(),
+            pending_reply_bytes: 0,
+            hooks_in_flight: 0,
+            listening: None,
+            failed_auths: 0,
+            bucket: None,
+            is_dirty: false,
+            is_ready: false,
+            is_behind: false,
+            has_rest: false,
+            is_caught_up: false,
+            is_blocked: false,
+            has_written: false,
+            is_throttled: false,
+            accounted: 0,
         }
     }
 
     /// The user, while the connection is open.
-    pub fn user(&self) -> Option<UserId> {
-        match &*self.state.borrow() {
-            State::Open(member) => Some(member.user.clone()),
+    pub fn user(&self) -> Option<&UserId> {
+        match &self.state {
+            State::Open(session) => Some(&session.user),
             _ => None,
         }
     }
 
     pub fn id(&self) -> Option<ConnectionId> {
-        self.user().map(|user| ConnectionId { user, number: self.number })
+        self.user().map(|user| ConnectionId { user: user.clone(), number: self.number })
     }
 
     pub fn is_open(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Open(_))
+        matches!(self.state, State::Open(_))
     }
 
-    /// Whether what the peer says is still understood.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.state, State::Anonymous { .. })
+    }
+
+    /// Whether the peer's messages are processed.
     pub fn is_listening(&self) -> bool {
-        matches!(&*self.state.borrow(), State::Anonymous { .. } | State::Open(_))
+        matches!(self.state, State::Anonymous { .. } | State::Open(_))
     }
 
-    /// Whether a write would be in vain: a peer that does not read must not cost an attempt per message.
-    pub fn is_blocked(&self) -> bool {
-        self.is_blocked.get()
-    }
-
-    /// Writes what is due without waiting. What does not fit is left until there is news of room. `false` if the
-    /// connection has to be given a turn: to ask for that news, or to find a failed write again and end.
+    /// Writes what is due without waiting; the rest waits for news of the transport. `false` if the connection has to be driven: to
+    /// ask for that news, or to find a failed write again and end.
     #[must_use]
-    pub fn flush(&self, deflaters: &mut Deflaters, counters: &ShardCounters) -> bool {
-        let mut outbox = self.outbox.borrow_mut();
-        if self.is_blocked.get() || !outbox.is_due() {
+    pub fn flush(&mut self, deflaters: &mut Deflaters, counters: &ShardCounters) -> bool {
+        if self.is_blocked || !self.outbox.is_due() {
             return true;
         }
-        match outbox.flush(deflaters, |parts| self.write(parts, counters)) {
-            Ok(Flushed::Everything) => {
-                self.owed.set(0);
-                true
-            }
+        match self.write_due(deflaters, counters) {
+            Ok(Flushed::Everything) => true,
             Ok(Flushed::Blocked) | Err(_) => {
-                self.is_blocked.set(true);
+                self.is_blocked = true;
                 false
             }
         }
     }
 
-    /// Writes a message that nothing is due before, without queueing it. `None` if that is not possible now; otherwise
-    /// whether the connection has to be given a turn, as after [`flush`](Self::flush).
+    /// Hands everything due to the transport until all is taken or it is full.
+    pub fn write_due(&mut self, deflaters: &mut Deflaters, counters: &ShardCounters) -> io::Result<Flushed> {
+        let Self { transport, outbox, has_written, .. } = self;
+        let flushed = outbox.flush(deflaters, |parts| write(transport, parts, has_written, counters))?;
+        if flushed == Flushed::Everything {
+            self.pending_reply_bytes = 0;
+        }
+        Ok(flushed)
+    }
+
+    /// Writes a message that nothing is due before, without queueing it. `None` if that is not possible now; otherwise whether the
+    /// connection has to be driven, as after [`flush`](Self::flush).
     pub fn write_through(
-        &self,
+        &mut self,
         message: &Arc<EncodedMessage>,
         encoding: Encoding,
         deflaters: &mut Deflaters,
         counters: &ShardCounters,
     ) -> Option<bool> {
-        let mut outbox = self.outbox.borrow_mut();
-        if self.is_blocked.get() || outbox.is_due() {
+        if self.is_blocked || self.outbox.is_due() {
             return None;
         }
         let frame = message.frame(encoding, 0, deflaters);
         // What went wrong is found again when it is flushed.
-        let taken = self.write(&[IoSlice::new(frame)], counters).ok()?;
+        let taken = write(&self.transport, &[IoSlice::new(frame)], &mut self.has_written, counters).ok()?;
         if taken == frame.len() {
-            self.owed.set(0);
+            self.pending_reply_bytes = 0;
             return Some(false);
         }
-        outbox.queue_rest(message.clone(), encoding, taken, deflaters);
-        self.is_blocked.set(true);
+        self.outbox.queue_rest(message.clone(), encoding, taken, deflaters);
+        self.is_blocked = true;
         Some(true)
     }
 
-    pub(crate) fn write(&self, parts: &[IoSlice<'_>], counters: &ShardCounters) -> io::Result<usize> {
-        let count = self.transport.try_write(parts)?;
-        self.has_taken.set(true);
-        counters.traffic.add(Traffic::BytesOut, count as u64);
-        Ok(count)
-    }
-
     /// Charges one message of the peer.
-    pub fn charge(&self, rate: Rate, now: u32) -> Verdict {
-        let mut bucket = self.bucket.get().unwrap_or_else(|| TokenBucket::new(rate, now));
-        let verdict = bucket.charge(rate, now);
-        self.bucket.set(Some(bucket));
-        verdict
+    pub fn charge(&mut self, rate: Rate, now: u32) -> Verdict {
+        self.bucket.get_or_insert_with(|| TokenBucket::new(rate, now)).charge(rate, now)
     }
 
     /// Takes back what the last message was charged.
-    pub fn refund(&self, rate: Rate) {
-        if let Some(mut bucket) = self.bucket.get() {
+    pub fn refund(&mut self, rate: Rate) {
+        if let Some(bucket) = &mut self.bucket {
             bucket.refund(rate);
-            self.bucket.set(Some(bucket));
         }
     }
 
     /// Brings the shard's count of unwritten bytes up to date.
-    pub fn account(&self, counters: &ShardCounters) {
-        let bytes = self.outbox.borrow().bytes();
-        let before = self.accounted.replace(bytes);
+    pub fn account(&mut self, counters: &ShardCounters) {
+        let bytes = self.outbox.bytes();
+        let before = std::mem::replace(&mut self.accounted, bytes);
         if before != bytes {
             counters.pending(before, bytes);
         }
     }
 
-    /// Replies the peer has asked for and not taken yet hold up its further requests.
-    pub fn owe(&self, bytes: usize) {
+    /// Counts a reply: those that the peer has not read yet hold up its further requests.
+    pub fn count_reply(&mut self, bytes: usize) {
         let cost = u32::try_from(bytes + REPLY_OVERHEAD).unwrap_or(u32::MAX);
-        self.owed.set(self.owed.get().saturating_add(cost));
+        self.pending_reply_bytes = self.pending_reply_bytes.saturating_add(cost);
     }
 
-    pub fn hook_started(&self) {
-        // No message is looked at while there are as many as there may be, and none starts more than one.
-        debug_assert!(self.hooks_in_flight.get() < MAX_HOOKS_IN_FLIGHT, "a hook too many");
-        self.hooks_in_flight.set(self.hooks_in_flight.get().saturating_add(1));
+    /// Counts a hook. The result cannot be upgraded any more once the connection has stopped listening.
+    pub fn hook_started(&mut self) -> Weak<()> {
+        // No message is processed while there are as many as there may be, and none starts more than one.
+        debug_assert!(self.hooks_in_flight < MAX_HOOKS_IN_FLIGHT, "a hook too many");
+        self.hooks_in_flight = self.hooks_in_flight.saturating_add(1);
+        Rc::downgrade(self.listening.get_or_insert_default())
     }
 
-    /// Counts an `auth` message that was refused; `true` if there have been enough.
-    pub fn auth_failed(&self) -> bool {
-        self.failed_auths.set(self.failed_auths.get().saturating_add(1));
-        self.failed_auths.get() >= MAX_FAILED_AUTHS
+    pub fn hook_settled(&mut self) {
+        self.hooks_in_flight = self.hooks_in_flight.saturating_sub(1);
+        if self.hooks_in_flight == 0 {
+            self.listening = None;
+        }
     }
 
-    pub fn auth_succeeded(&self) {
-        self.failed_auths.set(0);
+    /// The peer's messages are not processed any more: moves to `next` and returns the state before.
+    pub fn stop_listening(&mut self, next: State) -> State {
+        self.listening = None;
+        std::mem::replace(&mut self.state, next)
     }
 
     pub fn has_hooks_in_flight(&self) -> bool {
-        self.hooks_in_flight.get() > 0
+        self.hooks_in_flight > 0
     }
 
-    pub fn hook_settled(&self) {
-        self.hooks_in_flight.set(self.hooks_in_flight.get().saturating_sub(1));
+    /// Counts an `auth` message that was refused; `true` if there have been enough.
+    pub fn auth_failed(&mut self) -> bool {
+        self.failed_auths = self.failed_auths.saturating_add(1);
+        self.failed_auths >= MAX_FAILED_AUTHS
     }
 
-    /// How long bytes were held up on our side at the most, since this was last asked.
-    pub fn max_wait(&self) -> Duration {
-        self.transport.max_wait()
+    pub fn auth_succeeded(&mut self) {
+        self.failed_auths = 0;
     }
 
-    /// The peer shall see a reset instead of an orderly end.
-    pub fn abort(&self) {
-        self.transport.abort();
-    }
-
-    /// Whether nothing more of the peer is to be read or understood for now. One that is being closed is never paused: it
+    /// Whether nothing more of the peer is to be read or processed for now. A connection that is being closed is never paused: it
     /// causes no work.
-    pub(crate) fn is_paused(&self, level: DegradationLevel) -> bool {
-        let patience = MAX_UNREAD_REPLIES >> level.backpressure_shift();
-        let holds_up = self.is_resting.get()
-            || self.hooks_in_flight.get() >= MAX_HOOKS_IN_FLIGHT
-            || (self.owed.get() as usize > patience && self.outbox.borrow().is_due());
+    pub fn is_paused(&self, level: DegradationLevel) -> bool {
+        let most = MAX_UNREAD_REPLIES >> level.backpressure_shift();
+        let holds_up = self.is_throttled
+            || self.hooks_in_flight >= MAX_HOOKS_IN_FLIGHT
+            || (self.pending_reply_bytes as usize > most && self.outbox.is_due());
         holds_up && self.is_listening()
     }
 
     /// Counts bytes that are read after a close frame was queued; `false` if they are more than `most`.
-    pub(crate) fn may_still_send(&self, count: usize, most: usize) -> bool {
-        match &mut *self.state.borrow_mut() {
-            State::Anonymous { .. } | State::Open(_) | State::Cut => true,
+    pub fn may_still_send(&mut self, count: usize, most: usize) -> bool {
+        match &mut self.state {
+            State::Anonymous { .. } | State::Open(_) | State::Aborted => true,
             State::Closing { discarded } | State::Finishing { discarded, .. } => {
                 *discarded = discarded.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
                 *discarded as usize <= most
             }
         }
     }
+}
+
+fn write(
+    transport: &Transport,
+    parts: &[IoSlice<'_>],
+    has_written: &mut bool,
+    counters: &ShardCounters,
+) -> io::Result<usize> {
+    let count = transport.try_write(parts)?;
+    *has_written = true;
+    counters.traffic.add(Traffic::BytesOut, count as u64);
+    Ok(count)
 }
 
 impl State {

@@ -1,29 +1,31 @@
-//! What the shards of one run share with each other and with publishers.
+//! What the parts of a run share: `RunContext` between all shards and publishers, `ShardContext` between one shard's loop and its tasks.
 //!
-//! Made when a run starts. Each table hides its own lock; nothing here is touched per message.
+//! Made when a run starts. Each table hides its own lock; no lock here is taken per message.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{Notify, mpsc};
 use tracing::Dispatch;
 
 use crate::application::hooks::Hooks;
-use crate::application::interface::Application;
+use crate::application::interface::{Application, HookAnswer, HookCall, HookFault};
+use crate::application::stop_signal::StopSignal;
 use crate::authenticator::{Identity, TokenVerifier};
 use crate::config::RuntimeConfig;
 use crate::error::CloseReason;
-use crate::hub::anonymous_limit::Anonymous;
 use crate::hub::connection_limit::ConnectionPlaces;
 use crate::hub::connection_manager::{ConnectionManager, ConnectionRef};
+use crate::hub::limit::Limit;
 use crate::hub::subscription_manager::RoutingTable;
 use crate::memory::progressive_degradation::SharedLevel;
 use crate::monitoring::log_throttle::LogThrottle;
-use crate::monitoring::statistics_collector::StatisticsCollector;
-use crate::shard::event_loop::{Command, ShardInbox};
+use crate::monitoring::statistics_collector::{ShardCounters, StatisticsCollector};
+use crate::shard::command::{Command, Internal, ShardInbox};
 use crate::shard::service_options::ServiceOptions;
-use crate::types::UserId;
+use crate::types::{ShardId, UserId};
 use crate::utils::LruCache;
 
 /// How many users found lately are remembered.
@@ -33,17 +35,17 @@ const FOUND_USERS: usize = 10_000;
 /// claims, and nobody can make others that hash alike.
 type FoundUser = (UserId, u64, u64);
 
-pub struct Shared {
+pub struct RunContext {
     pub options: ServiceOptions,
     pub runtime: Arc<RuntimeConfig>,
-    pub host: Arc<dyn Application>,
+    pub application: Arc<dyn Application>,
     pub users: Arc<ConnectionManager>,
     pub connection_places: Arc<ConnectionPlaces>,
-    /// How shards reach each other. Set once, before anything can arrive.
+    /// How shards reach each other. Set once, before the first connection.
     inboxes: OnceLock<Box<[ShardInbox]>>,
-    pub routing: RoutingTable,
+    pub routing: Arc<RoutingTable>,
     /// Connections without a user.
-    pub anonymous: Anonymous,
+    pub anonymous: Limit,
     pub statistics: Arc<StatisticsCollector>,
     /// How far memory pressure has degraded the run.
     pub level: SharedLevel,
@@ -59,11 +61,11 @@ pub struct Shared {
     began: Instant,
 }
 
-impl Shared {
+impl RunContext {
     pub fn new(
         options: ServiceOptions,
         runtime: Arc<RuntimeConfig>,
-        host: Arc<dyn Application>,
+        application: Arc<dyn Application>,
         statistics: Arc<StatisticsCollector>,
         verifier: Arc<TokenVerifier>,
         dispatch: Dispatch,
@@ -72,17 +74,17 @@ impl Shared {
         let connection_places = Arc::new(ConnectionPlaces::new(options.max_connections));
         Self {
             runtime,
-            host,
             users: Arc::new(ConnectionManager::new(now)),
             connection_places,
             inboxes: OnceLock::new(),
-            routing: RoutingTable::default(),
-            anonymous: Anonymous::default(),
+            routing: Arc::default(),
+            anonymous: Limit::new(options.max_anonymous),
             statistics,
             level: SharedLevel::default(),
-            hooks: Hooks::new(now, options.circuit_breaker),
+            hooks: Hooks::new(application.clone(), options.lookup_timeout, options.circuit_breaker, now),
             refusal_log: LogThrottle::default(),
             options,
+            application,
             dispatch,
             verifier: RwLock::new(verifier),
             found: Mutex::new(LruCache::new(FOUND_USERS)),
@@ -91,8 +93,8 @@ impl Shared {
         }
     }
 
-    /// Tells every shard of the others. Once, before anything can arrive.
-    pub fn introduce(&self, shards: impl Iterator<Item = ShardInbox>) {
+    /// Sets how shards reach each other. Once, before the first connection.
+    pub fn set_inboxes(&self, shards: impl Iterator<Item = ShardInbox>) {
         // A second time would change nothing.
         let _ = self.inboxes.set(shards.collect());
     }
@@ -114,14 +116,14 @@ impl Shared {
         *self.verifier.write().unwrap_or_else(PoisonError::into_inner) = verifier;
     }
 
-    /// Whether the user was looked up with the same claims and found so lately that it need not be done again.
-    pub fn was_found(&self, identity: &Identity) -> bool {
+    /// Whether a look-up of the user with the same claims succeeded within `lookupCacheTtl`.
+    pub fn is_lookup_cached(&self, identity: &Identity) -> bool {
         let ttl = millis(self.options.lookup_cache_ttl);
         let key = self.found_user(identity);
         key.is_some_and(|key| self.found().get(&key, millis(self.began.elapsed()), ttl).is_some())
     }
 
-    pub fn remember_found(&self, identity: &Identity) {
+    pub fn cache_lookup(&self, identity: &Identity) {
         if let Some(key) = self.found_user(identity) {
             self.found().put(key, (), millis(self.began.elapsed()));
         }
@@ -138,6 +140,59 @@ impl Shared {
 
     fn found(&self) -> MutexGuard<'_, LruCache<FoundUser, ()>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a shard's loop shares with its tasks. Nothing in it changes a connection: tasks end by sending an [`Internal`] message.
+pub struct ShardContext {
+    pub id: ShardId,
+    pub run: Arc<RunContext>,
+    pub counters: Arc<ShardCounters>,
+    /// Wakes the loop.
+    pub notify: Arc<Notify>,
+    /// Set when the shard begins to drain.
+    pub stop: StopSignal,
+    /// Handshakes on the own port whose request is not read yet.
+    pub pending: Limit,
+    results: mpsc::UnboundedSender<Internal>,
+}
+
+impl ShardContext {
+    /// `results`: where the loop takes the results of its tasks from.
+    pub fn new(
+        id: ShardId,
+        run: Arc<RunContext>,
+        notify: Arc<Notify>,
+        pending: Limit,
+        results: mpsc::UnboundedSender<Internal>,
+    ) -> Self {
+        let counters = run.statistics.shard(usize::from(id.0));
+        Self { id, run, counters, notify, stop: StopSignal::default(), pending, results }
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.stop.is_set()
+    }
+
+    /// Hands a result to the loop.
+    pub fn send(&self, result: Internal) {
+        // The loop takes results for as long as it runs tasks.
+        let _ = self.results.send(result);
+        self.notify.notify_one();
+    }
+
+    /// Calls a function of the application.
+    pub async fn call_hook(&self, call: &HookCall) -> Result<HookAnswer, HookFault> {
+        self.call_hook_while(call, || true).await
+    }
+
+    /// The same; a call that failed is only repeated while `is_wanted`.
+    pub async fn call_hook_while(
+        &self,
+        call: &HookCall,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<HookAnswer, HookFault> {
+        self.run.hooks.call(call, is_wanted, &self.stop, &self.counters).await
     }
 }
 

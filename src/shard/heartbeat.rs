@@ -1,25 +1,14 @@
-//! Pings every connection at an interval, and ends those whose peer does not answer.
+//! Decides at each heartbeat of a connection whether to ping its peer, to wait, or to give it up. Pure.
 //!
-//! [`Liveness`] is pure. The rest is driven by the shard's deadlines and runs on the shard's thread. A peer is judged only
-//! while a ping is outstanding, and only when everything it has sent has been read: while the process was stopped, or the
-//! connection was paused, the answer may have come and lie unread.
+//! A peer is judged only while a ping is outstanding, and only when everything it has sent has been read: while the process was
+//! stopped, or the connection was paused, the answer may have arrived and lie unread.
 
-use std::rc::Rc;
-use std::time::{Duration, Instant};
-
-use crate::application::interface::Ending;
-use crate::shard::connection::Connection;
-use crate::shard::event_loop::Shard;
-use crate::transport::encoded_message::EncodedMessage;
-use crate::transport::socket::Readiness;
-
-/// Heartbeats dealt with before others get their turn: after the process was stopped all are due at once.
-const BEATS_PER_TURN: usize = 128;
+use std::time::Duration;
 
 /// A peer always has this long for its answer, however short the interval.
 const MIN_ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// How soon a connection is looked at again that could not be judged.
+/// When a connection that could not be judged is checked again.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Whether a ping is outstanding, and since when (milliseconds of the shard's clock, which wraps).
@@ -41,7 +30,7 @@ pub struct Evidence {
     /// Bytes wait for the socket, perhaps the ping among them.
     pub is_blocked: bool,
     /// The socket has taken bytes since the last heartbeat.
-    pub has_taken: bool,
+    pub has_written: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +46,7 @@ pub enum Beat {
     Ping,
     /// Look again after this time.
     Wait(Duration),
-    Cut,
+    Abort,
 }
 
 impl Liveness {
@@ -74,10 +63,10 @@ impl Liveness {
         }
         let waited = Duration::from_millis(u64::from(evidence.now.wrapping_sub(self.asked_at)));
         if evidence.is_blocked {
-            if evidence.has_taken {
+            if evidence.has_written {
                 self.asked_at = evidence.now;
             } else if waited >= stale.max(interval).max(MIN_ANSWER_TIME) {
-                return Beat::Cut;
+                return Beat::Abort;
             }
             return Beat::Wait(interval);
         }
@@ -89,65 +78,8 @@ impl Liveness {
         }
         match MIN_ANSWER_TIME.checked_sub(waited).filter(|left| !left.is_zero()) {
             Some(left) => Beat::Wait(left),
-            None => Beat::Cut,
+            None => Beat::Abort,
         }
-    }
-}
-
-impl Shard {
-    /// Deals with the heartbeats that are due.
-    pub(crate) fn beat(self: &Rc<Self>, now: Instant) {
-        for _ in 0..BEATS_PER_TURN {
-            let Some((due, (key, number))) = self.timers.due_heartbeat(now) else { return };
-            let Some(connection) = self.connection_numbered(key, number) else { continue };
-            self.guard(&connection, || {
-                if let Some(next) = self.beat_of(&connection, due, now) {
-                    self.timers.beat_in(next, key, number);
-                }
-            });
-        }
-    }
-
-    /// When the connection's next heartbeat is due; `None` if there is to be none.
-    fn beat_of(self: &Rc<Self>, connection: &Rc<Connection>, due: Instant, now: Instant) -> Option<Duration> {
-        let base = &self.shared.options.base;
-        let patience = Patience { interval: base.heartbeat_interval, stale: base.stale_connection_threshold };
-        // Asked for each time, so that every answer is about one interval.
-        let stall = connection.max_wait();
-        if connection.liveness.get().is_awaited() {
-            self.read_what_has_come(connection);
-        }
-        if !connection.is_listening() {
-            return None;
-        }
-        let mut liveness = connection.liveness.get();
-        let evidence = Evidence {
-            now: self.timers.millis(now),
-            is_caught_up: connection.is_caught_up.get() && connection.transport.is_attended(),
-            is_late: now.saturating_duration_since(due) > patience.interval / 2 || stall > patience.interval / 4,
-            is_blocked: connection.is_blocked(),
-            has_taken: connection.has_taken.replace(false),
-        };
-        let beat = liveness.on_timer(evidence, patience);
-        connection.liveness.set(liveness);
-        match beat {
-            Beat::Ping => {
-                self.queue(connection, EncodedMessage::ping());
-                Some(patience.interval)
-            }
-            Beat::Wait(time) => Some(time),
-            Beat::Cut => {
-                tracing::debug!(connection = connection.number.0, "no pong in time");
-                self.cut_for(connection, &Ending::Unresponsive);
-                None
-            }
-        }
-    }
-
-    /// Reads also what the reactor has not told of yet.
-    pub(crate) fn read_what_has_come(self: &Rc<Self>, connection: &Rc<Connection>) {
-        connection.transport.on_readiness(Readiness { readable: true, ..Readiness::default() });
-        self.give_turn(connection);
     }
 }
 
@@ -155,7 +87,8 @@ impl Shard {
 mod tests {
     use super::*;
 
-    const FINE: Evidence = Evidence { now: 0, is_caught_up: true, is_late: false, is_blocked: false, has_taken: true };
+    const FINE: Evidence =
+        Evidence { now: 0, is_caught_up: true, is_late: false, is_blocked: false, has_written: true };
 
     fn patience(interval: u64, stale: u64) -> Patience {
         Patience { interval: Duration::from_millis(interval), stale: Duration::from_millis(stale) }
@@ -183,7 +116,7 @@ mod tests {
         let patience = patience(30_000, 60_000);
         let mut liveness = Liveness::default();
         assert_eq!(liveness.on_timer(FINE, patience), Beat::Ping);
-        assert_eq!(liveness.on_timer(Evidence { now: 30_000, ..FINE }, patience), Beat::Cut);
+        assert_eq!(liveness.on_timer(Evidence { now: 30_000, ..FINE }, patience), Beat::Abort);
     }
 
     #[test]
@@ -193,7 +126,7 @@ mod tests {
         assert_eq!(liveness.on_timer(FINE, patience), Beat::Ping);
         let beat = liveness.on_timer(Evidence { now: 10, ..FINE }, patience);
         assert_eq!(beat, Beat::Wait(Duration::from_millis(990)));
-        assert_eq!(liveness.on_timer(Evidence { now: 1000, ..FINE }, patience), Beat::Cut);
+        assert_eq!(liveness.on_timer(Evidence { now: 1000, ..FINE }, patience), Beat::Abort);
     }
 
     #[test]
@@ -205,19 +138,19 @@ mod tests {
         assert_eq!(liveness.on_timer(late, patience), Beat::Wait(patience.interval));
         let behind = Evidence { now: 60_000, is_caught_up: false, ..FINE };
         assert_eq!(liveness.on_timer(behind, patience), Beat::Wait(LOOK_AGAIN));
-        assert_eq!(liveness.on_timer(Evidence { now: 60_250, ..FINE }, patience), Beat::Cut);
+        assert_eq!(liveness.on_timer(Evidence { now: 60_250, ..FINE }, patience), Beat::Abort);
     }
 
     #[test]
     fn judges_a_peer_whose_socket_is_full_by_whether_it_takes_anything() {
         let patience = patience(30_000, 60_000);
-        let blocked = |now, has_taken| Evidence { now, is_blocked: true, is_caught_up: false, has_taken, ..FINE };
+        let blocked = |now, has_written| Evidence { now, is_blocked: true, is_caught_up: false, has_written, ..FINE };
         let mut liveness = Liveness::default();
         liveness.on_timer(FINE, patience);
         for beat in 1..10 {
             assert_eq!(liveness.on_timer(blocked(beat * 30_000, true), patience), Beat::Wait(patience.interval));
         }
         assert_eq!(liveness.on_timer(blocked(300_000, false), patience), Beat::Wait(patience.interval));
-        assert_eq!(liveness.on_timer(blocked(330_000, false), patience), Beat::Cut);
+        assert_eq!(liveness.on_timer(blocked(330_000, false), patience), Beat::Abort);
     }
 }

@@ -1,13 +1,13 @@
-//! The budget of work that one connection gets per turn, and the connections that wait to go on with theirs. Pure.
+//! What a shard reads with: buffers that connections share, and the budget of work that one connection gets per turn. Pure.
 //!
-//! Owned by a shard, used on its thread. A connection with little to say is served as soon as there is news of it, within
-//! [`Budget::first`]. What does not fit waits in the [`Backlog`], whose connections take turns after everybody else.
-
-use std::collections::VecDeque;
+//! Owned by the event loop. A connection with few bytes is served as soon as it has news, within [`Budget::first`]. What does not fit
+//! waits in the backlog of the run queue, whose connections are served in turn after all others.
 
 use rustc_hash::FxHashMap;
 
-use crate::transport::assembler::{Intake, MessageInfo};
+use crate::shard::connection::Connection;
+use crate::transport::assembler::{Intake, Limits, MessageInfo};
+use crate::transport::deflate::Inflater;
 use crate::transport::frame::Kind;
 use crate::types::ConnectionKey;
 
@@ -96,62 +96,43 @@ impl Rest {
     }
 }
 
-/// Connections that have more to do than their turn's budget allowed, and what was read of them.
+/// What the connections of a shard share for reading: one buffer, one inflater, and the bytes that had to wait.
 ///
-/// A rest may also belong to a connection that is not in line: one that waits for a hook, or for its peer to read.
-#[derive(Debug, Default)]
-pub struct Backlog {
-    line: VecDeque<ConnectionKey>,
+/// An idle connection holds none of it.
+pub struct Ingress {
+    pub buffer: Box<[u8]>,
+    pub inflater: Inflater,
+    pub limits: Limits,
+    /// Of connections that wait for their next turn, for a hook, or for their peer to read.
     rests: FxHashMap<ConnectionKey, Rest>,
 }
 
-impl Backlog {
-    /// Puts a connection at the end of the line. The caller sees that it is not in line already.
-    pub fn enqueue(&mut self, key: ConnectionKey) {
-        self.line.push_back(key);
+impl Ingress {
+    pub fn new(limits: Limits) -> Self {
+        let buffer = vec![0; READ_BUFFER_BYTES].into_boxed_slice();
+        Self { buffer, inflater: Inflater::default(), limits, rests: FxHashMap::default() }
     }
 
-    /// The connection whose turn it is.
-    pub fn next(&mut self) -> Option<ConnectionKey> {
-        let next = self.line.pop_front();
-        if self.line.is_empty() {
-            self.line = VecDeque::new();
+    /// Keeps what is left of a connection's bytes, if anything is.
+    pub fn keep(&mut self, connection: &mut Connection, rest: Rest) {
+        if !rest.is_empty() {
+            connection.has_rest = true;
+            self.rests.insert(connection.key, rest);
         }
-        next
     }
 
-    /// How many wait in line.
-    pub fn len(&self) -> usize {
-        self.line.len()
+    /// Takes what was kept of the connection.
+    pub fn take(&mut self, connection: &mut Connection) -> Option<Rest> {
+        std::mem::take(&mut connection.has_rest).then(|| self.remove(connection.key)).flatten()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.line.is_empty()
-    }
-
-    pub fn keep(&mut self, key: ConnectionKey, rest: Rest) {
-        self.rests.insert(key, rest);
-    }
-
-    pub fn take(&mut self, key: ConnectionKey) -> Option<Rest> {
+    /// Drops what was kept of a connection that is gone.
+    pub fn remove(&mut self, key: ConnectionKey) -> Option<Rest> {
         let rest = self.rests.remove(&key);
-        if self.rests.is_empty() {
+        if self.rests.is_empty() && self.rests.capacity() > 0 {
             self.rests = FxHashMap::default();
         }
         rest
-    }
-
-    /// The connection has gone.
-    pub fn forget(&mut self, key: ConnectionKey) {
-        self.take(key);
-    }
-
-    #[cfg(test)]
-    fn heap_bytes(&self) -> usize {
-        let rests: usize = self.rests.values().map(|rest| rest.bytes.capacity()).sum();
-        rests
-            + self.rests.capacity() * size_of::<(ConnectionKey, Rest)>()
-            + self.line.capacity() * size_of::<ConnectionKey>()
     }
 }
 
@@ -217,25 +198,5 @@ mod tests {
             assert_eq!(budget.take_read(), Some(READ_BUFFER_BYTES));
         }
         assert_eq!(budget.take_read(), None);
-    }
-
-    #[test]
-    fn the_backlog_is_first_come_first_served_and_empty_without_heap() {
-        let mut backlog = Backlog::default();
-        for key in [3, 1, 2] {
-            backlog.enqueue(ConnectionKey(key));
-            backlog.keep(ConnectionKey(key), Rest::new(vec![0; key as usize]));
-        }
-        assert!(backlog.heap_bytes() > 0);
-        let mut rest = backlog.take(ConnectionKey(2)).expect("it was kept");
-        rest.advance(1);
-        assert_eq!((rest.unread().len(), rest.is_empty()), (1, false));
-        rest.advance(1);
-        assert!(rest.is_empty());
-        backlog.forget(ConnectionKey(1));
-        backlog.forget(ConnectionKey(3));
-        let order: Vec<u32> = std::iter::from_fn(|| backlog.next()).map(|key| key.0).collect();
-        assert_eq!(order, [3, 1, 2]);
-        assert_eq!(backlog.heap_bytes(), 0);
     }
 }

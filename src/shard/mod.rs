@@ -1,32 +1,48 @@
 //! One thread that owns a share of the connections, and its event loop.
 //!
-//! Reading order: `event_loop` (the loop and its parts), `connection` (one peer), `drive` (reading and writing one), `session` (requests),
-//! `fan_out` (publications), `close`, `handshake`, `acceptor`. Bytes and frames are `transport`'s, users and topics are `hub`'s.
+//! `event_loop` owns the parts; each part is a struct with methods of its own, and code that needs several takes them as arguments.
+//! Reading order: `event_loop`, `connection` (one peer), `drive` (reads and writes it), `receiver` and `session` (its requests),
+//! `fan_out` and `egress` (publications), `close`, `handshake` (how connections begin). Bytes and frames are `transport`'s, users and
+//! topics are `hub`'s.
 
-pub mod acceptor;
-pub mod close;
+mod acceptor;
+mod access;
+mod answer;
+mod authorize;
+pub mod batch_cache;
+mod close;
+mod closings;
+pub mod command;
 pub mod connection;
 pub mod context;
-pub mod deadlines;
-pub mod drive;
-pub mod event_loop;
-pub mod fan_out;
+mod deadlines;
+mod drive;
+mod egress;
+mod establish;
+mod event_loop;
+mod fan_out;
 mod frame_queue;
-pub mod handshake;
-pub mod heartbeat;
+pub mod handle;
+mod handshake;
+mod heartbeat;
+mod heartbeats;
 mod ingress;
-pub mod labels;
+mod labels;
 pub mod outbox;
-pub mod parker;
-pub mod pending;
-pub mod pending_places;
+mod parker;
+mod peers;
+mod pending;
+mod pending_places;
 pub mod probe;
-pub mod receiver;
+mod receiver;
 pub mod reclaim;
 pub mod run_end;
+mod run_queue;
+mod scope;
 pub mod service_options;
-pub mod session;
+mod session;
 pub mod supervisor;
-pub mod timers;
+mod tasks;
+mod timers;
 pub mod token_bucket;
 pub mod wake_queue;

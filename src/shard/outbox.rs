@@ -254,43 +254,6 @@ impl Outbox {
     }
 }
 
-/// Joins batches into envelopes; connections whose batches are the same share one.
-///
-/// Owned by a shard. Remembers only the batch it saw last: subscribers of one bill usually come one after
-/// the other with the same list.
-#[derive(Debug, Default)]
-pub struct Envelopes {
-    last: Option<(Vec<Arc<EncodedMessage>>, Arc<EncodedMessage>)>,
-}
-
-impl Envelopes {
-    /// One message as it is, several as `{"type":"batch","messages":[…]}`.
-    pub fn join(&mut self, mut batch: Vec<Arc<EncodedMessage>>) -> Option<Arc<EncodedMessage>> {
-        if batch.len() < 2 {
-            return batch.pop();
-        }
-        if let Some((list, envelope)) = &self.last {
-            let same = list.len() == batch.len() && list.iter().zip(&batch).all(|(one, other)| Arc::ptr_eq(one, other));
-            if same {
-                return Some(envelope.clone());
-            }
-        }
-        let envelope = EncodedMessage::concat(
-            crate::protocol::outgoing::BATCH_PREFIX,
-            batch.iter().map(|message| message.payload()),
-            b',',
-            crate::protocol::outgoing::BATCH_SUFFIX,
-        );
-        self.last = Some((batch, envelope.clone()));
-        Some(envelope)
-    }
-
-    /// Lets go of the batch seen last.
-    pub fn forget(&mut self) {
-        self.last = None;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,20 +393,5 @@ mod tests {
         assert_eq!(outbox.bytes(), 7);
         while flush_into(&mut outbox, &mut wire, 3) == Flushed::Blocked {}
         assert_eq!(wire.len(), 12);
-    }
-
-    #[test]
-    fn equal_batches_share_one_envelope() {
-        let (a, b) = (EncodedMessage::text(b"1".to_vec()), EncodedMessage::text(b"2".to_vec()));
-        let mut envelopes = Envelopes::default();
-        let first = envelopes.join(vec![a.clone(), b.clone()]).expect("two messages");
-        let second = envelopes.join(vec![a.clone(), b.clone()]).expect("two messages");
-        assert!(Arc::ptr_eq(&first, &second));
-        assert_eq!(first.payload(), br#"{"type":"batch","messages":[1,2]}"#);
-        let other = envelopes.join(vec![b.clone(), a.clone()]).expect("two messages");
-        assert_eq!(other.payload(), br#"{"type":"batch","messages":[2,1]}"#);
-        let single = envelopes.join(vec![a.clone()]).expect("one message");
-        assert!(Arc::ptr_eq(&single, &a));
-        assert!(envelopes.join(Vec::new()).is_none());
     }
 }

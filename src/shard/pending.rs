@@ -1,168 +1,212 @@
-//! Somebody at the door: a peer whose transport a task polls, until it is let in or has been sent away.
+//! A handshake that is not finished: its request is being read, the application is being asked, or a response is being written.
 //!
-//! The shard's reactor watches visitors as it watches connections, under keys of their own. Runs on the shard's thread.
+//! Owned by the shard's `peers` under the key that its connection will have. Does the I/O of its stage and says what follows; what a
+//! request means is decided in `handshake`.
 
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use slab::Slab;
+use tracing::debug;
 
-use crate::shard::event_loop::Shard;
-use crate::transport::socket::Readiness;
-use crate::transport::socket::reactor::WatchKey;
+use crate::hub::limit::Slot;
+use crate::shard::pending_places::PlaceIndex;
+use crate::transport::forwarded::Peer as PeerAddress;
+use crate::transport::handshake::{RequestHead, Upgrade};
+use crate::transport::head_reader::{HeadError, HeadReader};
 use crate::transport::{Source, Transport};
-use crate::types::ConnectionKey;
+use crate::types::ConnectionNumber;
 
-/// Set in the keys of visitors. Connections have the other half.
-const VISITOR: WatchKey = 1 << 31;
+/// What is read of a peer after its response, so that a reset does not take the response away; then the reset follows.
+const MAX_READ_AFTER_RESPONSE: usize = 64 * 1024;
 
-/// Whom the reactor has news of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watched {
-    Connection(ConnectionKey),
-    Visitor(usize),
+pub struct PendingHandshake {
+    pub number: ConnectionNumber,
+    pub stage: Stage,
 }
 
-/// News that the tasks of visitors have not taken yet.
-#[derive(Default)]
-pub(crate) struct Visitors(RefCell<Slab<Expectation>>);
-
-#[derive(Default)]
-struct Expectation {
-    news: Readiness,
-    task: Option<Waker>,
+pub enum Stage {
+    /// The request is not complete.
+    Reading(Reading),
+    /// The request waits for the application's answer.
+    Authorizing(Authorizing),
+    /// A response is written that opens no connection.
+    Responding(Responding),
+    /// Between two stages, and after the last.
+    Ended,
 }
 
-pub(crate) struct Visitor {
-    /// Until it is let in.
-    transport: Option<Transport>,
-    place: usize,
-    shard: Rc<Shard>,
+pub struct Reading {
+    pub transport: Transport,
+    reader: HeadReader,
+    pub peer: PeerAddress,
+    pub place: PlaceIndex,
+    _slot: Slot,
 }
 
-impl Watched {
-    pub fn from_key(key: WatchKey) -> Self {
-        if key & VISITOR == 0 { Self::Connection(ConnectionKey(key)) } else { Self::Visitor((key ^ VISITOR) as usize) }
+pub struct Authorizing {
+    pub source: UpgradeSource,
+    pub upgrade: Upgrade,
+    pub early: Vec<u8>,
+    pub remote_address: Box<str>,
+}
+
+pub struct Responding {
+    transport: Transport,
+    response: Vec<u8>,
+    written: usize,
+    /// How many more bytes of the peer are read once the response is written.
+    left: usize,
+}
+
+/// Where an upgrade request came from.
+pub enum UpgradeSource {
+    /// Node, which has read the request.
+    Unwatched(Source),
+    /// This shard, which watches it under the key of the pending handshake.
+    Watched(Transport),
+}
+
+/// What a pending handshake has come to.
+pub enum Progress {
+    /// Nothing can be done before there is news of the transport.
+    Waiting,
+    /// The same, but the transport holds bytes that it will not give news of.
+    Yielded,
+    /// The request is complete; the bytes behind it.
+    Request(RequestHead, Vec<u8>),
+    /// The request cannot be read.
+    Fault(HeadError),
+    /// The peer is gone, or has read its response.
+    Ended,
+}
+
+impl UpgradeSource {
+    /// Whether the peer is gone by now.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Unwatched(source) => source.has_ended(),
+            Self::Watched(transport) => transport.has_ended(),
+        }
     }
 }
 
-/// The key of the connection with this place in its shard's table; `None` past the half that connections have.
-pub(crate) fn connection_key(place: usize) -> Option<ConnectionKey> {
-    WatchKey::try_from(place).ok().filter(|key| key & VISITOR == 0).map(ConnectionKey)
-}
+impl PendingHandshake {
+    pub fn reading(
+        number: ConnectionNumber,
+        transport: Transport,
+        peer: PeerAddress,
+        place: PlaceIndex,
+        slot: Slot,
+    ) -> Self {
+        let reader = HeadReader::default();
+        Self { number, stage: Stage::Reading(Reading { transport, reader, peer, place, _slot: slot }) }
+    }
 
-impl Visitors {
-    pub fn note(&self, place: usize, news: Readiness) {
-        if let Some(expectation) = self.0.borrow_mut().get_mut(place) {
-            expectation.news.add(news);
-            if let Some(task) = expectation.task.take() {
-                task.wake();
+    pub fn responding(number: ConnectionNumber, transport: Transport, response: Vec<u8>) -> Self {
+        let responding = Responding { transport, response, written: 0, left: MAX_READ_AFTER_RESPONSE };
+        Self { number, stage: Stage::Responding(responding) }
+    }
+
+    pub fn transport(&self) -> Option<&Transport> {
+        match &self.stage {
+            Stage::Reading(Reading { transport, .. })
+            | Stage::Authorizing(Authorizing { source: UpgradeSource::Watched(transport), .. })
+            | Stage::Responding(Responding { transport, .. }) => Some(transport),
+            Stage::Authorizing(Authorizing { source: UpgradeSource::Unwatched(_), .. }) | Stage::Ended => None,
+        }
+    }
+
+    /// Takes the request's state out, if the request is being read.
+    pub fn take_reading(&mut self) -> Option<Reading> {
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Reading(reading) => Some(reading),
+            stage => {
+                self.stage = stage;
+                None
             }
         }
     }
 
-    /// What is new at `place`; the task is woken by what comes later.
-    fn take(&self, place: usize, cx: &Context<'_>) -> Readiness {
-        let mut expectations = self.0.borrow_mut();
-        let Some(expectation) = expectations.get_mut(place) else { return Readiness::default() };
-        match &mut expectation.task {
-            Some(task) => task.clone_from(cx.waker()),
-            task => *task = Some(cx.waker().clone()),
+    /// The same, if the application is being asked.
+    pub fn take_authorizing(&mut self) -> Option<Authorizing> {
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Authorizing(authorizing) => Some(authorizing),
+            stage => {
+                self.stage = stage;
+                None
+            }
         }
-        std::mem::take(&mut expectation.news)
+    }
+
+    /// Reads or writes as far as is possible without waiting. `buffer` is for what is read.
+    pub fn drive(&mut self, buffer: &mut [u8], cx: &mut Context<'_>) -> Progress {
+        match &mut self.stage {
+            Stage::Reading(reading) => reading.drive(buffer, cx),
+            Stage::Authorizing(_) => Progress::Waiting,
+            Stage::Responding(responding) => match responding.drive(buffer, cx) {
+                Poll::Pending if responding.transport.is_readable() => Progress::Yielded,
+                Poll::Pending => Progress::Waiting,
+                Poll::Ready(Ok(())) => Progress::Ended,
+                Poll::Ready(Err(failure)) => {
+                    debug!(%failure, "a response was not taken");
+                    Progress::Ended
+                }
+            },
+            Stage::Ended => Progress::Ended,
+        }
     }
 }
 
-impl Visitor {
-    pub fn new(source: Source, shard: &Rc<Shard>) -> io::Result<Self> {
-        let place = shard.visitors.0.borrow_mut().insert(Expectation::default());
-        let mut visitor = Self { transport: None, place, shard: shard.clone() };
-        // More than half of all keys would need as many descriptors.
-        let key = VISITOR | place as WatchKey;
-        visitor.transport = Some(Transport::register(source, &shard.registry, key)?);
-        Ok(visitor)
-    }
-
-    /// What comes from now on is news of a connection.
-    pub fn let_in(mut self, key: ConnectionKey) -> io::Result<Transport> {
-        let transport = self.transport.take().ok_or(io::ErrorKind::NotConnected)?;
-        transport.reregister(&self.shard.registry, key.0)
-    }
-
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.informed(cx)?.poll_read(cx, buffer)
-    }
-
-    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.informed(cx)?.poll_writable(cx)
-    }
-
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.transport()?.try_write(&[IoSlice::new(bytes)])
-    }
-
-    /// Whether the peer has gone, as far as is known.
-    pub fn has_ended(&self) -> bool {
-        if let Some(expectation) = self.shard.visitors.0.borrow_mut().get_mut(self.place)
-            && let Some(transport) = &self.transport
-        {
-            transport.on_readiness(std::mem::take(&mut expectation.news));
+impl Reading {
+    fn drive(&mut self, buffer: &mut [u8], cx: &mut Context<'_>) -> Progress {
+        loop {
+            let read = match self.transport.poll_read(cx, buffer) {
+                Poll::Pending if self.transport.is_readable() => return Progress::Yielded,
+                Poll::Pending => return Progress::Waiting,
+                Poll::Ready(Ok(0)) => return Progress::Ended,
+                Poll::Ready(Ok(count)) => self.reader.push(buffer.get(..count).unwrap_or_default()),
+                Poll::Ready(Err(failure)) => {
+                    debug!(%failure, "a connection was lost before its request");
+                    return Progress::Ended;
+                }
+            };
+            match read {
+                Ok(None) => {}
+                Ok(Some((head, early))) => return Progress::Request(head, early),
+                Err(fault) => return Progress::Fault(fault),
+            }
         }
-        self.transport.as_ref().is_none_or(Transport::has_ended)
-    }
-
-    /// Whether something the peer has sent waits in the system.
-    pub fn has_unread(&self) -> bool {
-        self.transport.as_ref().is_some_and(Transport::has_unread)
-    }
-
-    pub fn shutdown_write(&self) {
-        if let Some(transport) = &self.transport {
-            transport.shutdown_write();
-        }
-    }
-
-    /// The peer shall see a reset instead of an orderly end.
-    pub fn abort(&self) {
-        if let Some(transport) = &self.transport {
-            transport.abort();
-        }
-    }
-
-    fn transport(&self) -> io::Result<&Transport> {
-        self.transport.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
-    /// The transport, told of everything the reactor knows of it.
-    fn informed(&self, cx: &Context<'_>) -> io::Result<&Transport> {
-        let transport = self.transport()?;
-        transport.on_readiness(self.shard.visitors.take(self.place, cx));
-        Ok(transport)
     }
 }
 
-impl Drop for Visitor {
-    fn drop(&mut self) {
-        if let Some(transport) = &self.transport {
-            transport.deregister(&self.shard.registry);
+impl Responding {
+    /// Writes, ends our side, and reads what the peer still sends.
+    fn drive(&mut self, buffer: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.response.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.transport.poll_writable(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => return Poll::Pending,
+            }
+            match self.transport.try_write(&[IoSlice::new(rest)]) {
+                Ok(count) => self.written += count,
+                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
+            if self.written == self.response.len() {
+                self.transport.shutdown_write();
+            }
         }
-        self.shard.visitors.0.borrow_mut().try_remove(self.place);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_and_visitors_have_different_keys() {
-        assert_eq!(Watched::from_key(7), Watched::Connection(ConnectionKey(7)));
-        assert_eq!(Watched::from_key(VISITOR | 7), Watched::Visitor(7));
-        assert_eq!(connection_key(7), Some(ConnectionKey(7)));
-        assert_eq!(connection_key(VISITOR as usize - 1), Some(ConnectionKey(VISITOR - 1)));
-        assert_eq!(connection_key(VISITOR as usize), None);
-        assert_eq!(connection_key(VISITOR as usize + 7), None);
+        while self.left > 0 {
+            let most = self.left.min(buffer.len());
+            match self.transport.poll_read(cx, buffer.get_mut(..most).unwrap_or_default()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(count)) => self.left -= count,
+                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.transport.abort();
+        Poll::Ready(Ok(()))
     }
 }

@@ -1,23 +1,26 @@
-//! What an operator asks when something is wrong: who is slow, what is large, how shards are.
+//! What `inspect()` shows of the shards: slow consumers, large topics, liveness.
 //!
-//! Each shard leaves a small [`Snapshot`] in its [`Post`] about once a second, as often as takes no more than 1 % of its
-//! time; whoever asks reads those and waits for no shard. So an answer may be a second old, longer on a shard with very
-//! many topics. Of each kind of list a shard tells its first [`TOP`]; a topic on several shards is the sum of what they
-//! tell.
+//! Each shard stores a small [`Snapshot`] in its [`SnapshotSlot`] about once a second, as often as takes no more than 1 % of its time.
+//! Readers read those and never wait for a shard, so an answer may be a second old, older on a shard with very many topics. A shard
+//! lists its first [`TOP`] of each kind; the size of a topic on several shards is the sum of what they list.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::hub::Topic;
+use crate::hub::subscription_manager::LocalSubscriptions;
 use crate::monitoring::metrics_reporter::ShardReading;
-use crate::shard::event_loop::Shard;
-use crate::types::{BillId, ConnectionId, ShardId};
+use crate::shard::connection::Connection;
+use crate::shard::context::ShardContext;
+use crate::shard::peers::Peers;
+use crate::types::{ConnectionId, ShardId};
 
 /// How many entries each list of a shard has at most.
 pub const TOP: usize = 100;
 
-/// Between two signs of life of a shard.
+/// How often a shard shows that it is alive.
 pub const TICK: Duration = Duration::from_secs(1);
 
 /// A connection that has unwritten bytes, or has lost payloads.
@@ -38,16 +41,16 @@ pub struct Snapshot {
     /// Slowest first.
     pub slowest: Vec<SlowConsumer>,
     /// Largest first.
-    pub largest: Vec<(BillId, usize)>,
+    pub largest: Vec<(Topic, usize)>,
 }
 
-/// Where a shard leaves what others may know of it.
+/// Where a shard stores what other threads may read of it.
 #[derive(Debug)]
-pub struct Post {
+pub struct SnapshotSlot {
     began: Instant,
-    /// Milliseconds from `began` to the last sign of life.
+    /// Milliseconds from `began` to the last touch.
     alive: AtomicU64,
-    /// Locked by the shard for a moment each second, and by whoever asks.
+    /// Locked by the shard for a moment each second, and by readers.
     snapshot: Mutex<Snapshot>,
 }
 
@@ -59,7 +62,7 @@ pub struct ShardInspection {
     pub queued_operations: usize,
     pub queued_bytes: usize,
     pub pending_bytes: usize,
-    /// Since its last turn.
+    /// Since the last turn of its loop.
     pub stalled_for: Duration,
 }
 
@@ -67,10 +70,10 @@ pub struct ShardInspection {
 pub struct Inspection {
     pub shards: Vec<ShardInspection>,
     pub slowest: Vec<SlowConsumer>,
-    pub largest: Vec<(BillId, usize)>,
+    pub largest: Vec<(Topic, usize)>,
 }
 
-impl Post {
+impl SnapshotSlot {
     pub fn new(now: Instant) -> Self {
         Self { began: now, alive: AtomicU64::new(0), snapshot: Mutex::default() }
     }
@@ -87,12 +90,12 @@ impl Post {
         now.saturating_duration_since(self.began + Duration::from_millis(self.alive.load(Relaxed)))
     }
 
-    fn sign_of_life(&self, now: Instant) {
+    fn touch(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.began).as_millis();
         self.alive.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Relaxed);
     }
 
-    fn leave(&self, snapshot: Snapshot) {
+    fn store(&self, snapshot: Snapshot) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 }
@@ -101,18 +104,18 @@ impl Inspection {
     /// The lists of several shards made into one each.
     pub fn merge(shards: Vec<(ShardInspection, Snapshot)>, top: usize) -> Self {
         let mut merged = Self::default();
-        let mut sizes: HashMap<BillId, usize> = HashMap::new();
+        let mut sizes: HashMap<Topic, usize> = HashMap::new();
         for (shard, snapshot) in shards {
             merged.shards.push(shard);
             merged.slowest.extend(snapshot.slowest);
-            for (bill, subscribers) in snapshot.largest {
-                *sizes.entry(bill).or_default() += subscribers;
+            for (topic, subscribers) in snapshot.largest {
+                *sizes.entry(topic).or_default() += subscribers;
             }
         }
         merged.slowest.sort_unstable_by_key(slowness);
         merged.slowest.truncate(top);
         merged.largest = sizes.into_iter().collect();
-        merged.largest.sort_unstable_by_key(|(bill, subscribers)| (std::cmp::Reverse(*subscribers), *bill));
+        merged.largest.sort_unstable_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
         merged.largest.truncate(top);
         merged
     }
@@ -136,67 +139,79 @@ fn slowness(consumer: &SlowConsumer) -> (std::cmp::Reverse<(usize, u32)>, u64) {
     (std::cmp::Reverse((consumer.pending_bytes, consumer.dropped)), consumer.id.number.0)
 }
 
-impl Shard {
-    /// The second's sign of life, and what the first shard does for all; `now` is when the turn began.
-    pub(crate) fn tick(&self, now: Instant) {
-        self.next_tick.set(now + TICK);
-        self.post.sign_of_life(now);
-        if self.id.0 == 0 {
-            self.shared.statistics.record_second();
-            for (line, count) in self.shared.refusal_log.take_held_back() {
-                tracing::warn!(count, of = line.label(), "log lines were held back");
-            }
-            if now >= self.next_health_check.get() {
-                self.next_health_check.set(now + self.shared.options.base.health_check_interval);
-                self.shared.host.check_health();
-            }
-        }
-        if now >= self.next_snapshot.get() {
-            let begun = Instant::now();
-            self.post.leave(self.snapshot());
-            self.next_snapshot.set(now + begun.elapsed().saturating_mul(100));
-        }
+/// What a shard does once a second. Owned by its event loop.
+pub struct Probe {
+    slot: Arc<SnapshotSlot>,
+    next_tick: Instant,
+    next_snapshot: Instant,
+    next_health_check: Instant,
+}
+
+impl Probe {
+    pub fn new(slot: Arc<SnapshotSlot>, health_check_interval: Duration, now: Instant) -> Self {
+        Self { slot, next_tick: now + TICK, next_snapshot: now, next_health_check: now + health_check_interval }
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let mut pending_bytes = 0;
-        let mut slow: Vec<(usize, u32, usize)> = Vec::new();
-        let connections = self.connections.borrow();
-        for (key, connection) in connections.iter() {
-            let outbox = connection.outbox.borrow();
-            pending_bytes += outbox.bytes();
-            if outbox.bytes() > 0 || outbox.dropped() > 0 {
-                slow.push((outbox.bytes(), outbox.dropped(), key));
+    pub fn next_tick(&self) -> Instant {
+        self.next_tick
+    }
+
+    /// Touches the slot, stores a snapshot if it is time, and on the first shard does what is done once for all. `now`: when the turn
+    /// began.
+    pub fn on_second(&mut self, now: Instant, peers: &Peers, subscriptions: &LocalSubscriptions, shard: &ShardContext) {
+        self.next_tick = now + TICK;
+        self.slot.touch(now);
+        if shard.id.0 == 0 {
+            shard.run.statistics.record_second();
+            for (line, count) in shard.run.refusal_log.take_held_back() {
+                tracing::warn!(count, of = line.label(), "log lines were held back");
+            }
+            if now >= self.next_health_check {
+                self.next_health_check = now + shard.run.options.base.health_check_interval;
+                shard.run.application.check_health();
             }
         }
-        if slow.len() > TOP {
-            slow.select_nth_unstable_by(TOP, |one, other| other.cmp(one));
-            slow.truncate(TOP);
+        if now >= self.next_snapshot {
+            let begun = Instant::now();
+            self.slot.store(snapshot(peers, subscriptions));
+            self.next_snapshot = now + begun.elapsed().saturating_mul(100);
         }
-        let mut slowest: Vec<SlowConsumer> = slow
-            .into_iter()
-            .filter_map(|(pending_bytes, dropped, key)| {
-                let id = connections.get(key)?.id()?;
-                Some(SlowConsumer { id, pending_bytes, dropped })
-            })
-            .collect();
-        slowest.sort_unstable_by_key(slowness);
-        let topics = self.topics.borrow();
-        Snapshot {
-            connections: connections.len(),
-            topics: topics.bill_count(),
-            topic_bytes: topics.heap_bytes(),
-            pending_bytes,
-            slowest,
-            largest: topics.largest(TOP),
+    }
+}
+
+fn snapshot(peers: &Peers, subscriptions: &LocalSubscriptions) -> Snapshot {
+    let mut pending_bytes = 0;
+    let mut slow: Vec<_> = Vec::new();
+    for connection in peers.connections() {
+        let outbox = &connection.outbox;
+        pending_bytes += outbox.bytes();
+        if outbox.bytes() > 0 || outbox.dropped() > 0 {
+            slow.push((outbox.bytes(), outbox.dropped(), connection));
         }
+    }
+    if slow.len() > TOP {
+        slow.select_nth_unstable_by(TOP, |(bytes, dropped, _), other| (other.0, other.1).cmp(&(*bytes, *dropped)));
+        slow.truncate(TOP);
+    }
+    let consumer = |(pending_bytes, dropped, connection): (usize, u32, &Connection)| {
+        Some(SlowConsumer { id: connection.id()?, pending_bytes, dropped })
+    };
+    let mut slowest: Vec<SlowConsumer> = slow.into_iter().filter_map(consumer).collect();
+    slowest.sort_unstable_by_key(slowness);
+    Snapshot {
+        connections: peers.connection_count(),
+        topics: subscriptions.topic_count(),
+        topic_bytes: subscriptions.heap_bytes(),
+        pending_bytes,
+        slowest,
+        largest: subscriptions.largest(TOP),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{ConnectionNumber, UserId};
+    use crate::types::{BillId, ConnectionNumber, UserId};
 
     fn slow(number: u64, pending_bytes: usize, dropped: u32) -> SlowConsumer {
         let id = ConnectionId { user: UserId::new("ann"), number: ConnectionNumber(number) };
@@ -217,7 +232,7 @@ mod tests {
 
     #[test]
     fn lists_are_merged_in_order_and_topics_added_up() {
-        let bill = |number| BillId::new(number).expect("a bill");
+        let bill = |number| Topic::Bill(BillId::new(number).expect("a bill"));
         let one = Snapshot {
             slowest: vec![slow(1, 50, 0), slow(2, 0, 3)],
             largest: vec![(bill(7), 5), (bill(8), 4)],
@@ -235,12 +250,12 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_from_the_last_sign_of_life() {
+    fn a_stall_is_counted_from_the_last_touch() {
         let start = Instant::now();
-        let post = Post::new(start);
+        let slot = SnapshotSlot::new(start);
         let second = Duration::from_secs(1);
-        assert_eq!(post.stalled_for(start + second), second);
-        post.sign_of_life(start + 2 * second);
-        assert_eq!(post.stalled_for(start + 5 * second), 3 * second);
+        assert_eq!(slot.stalled_for(start + second), second);
+        slot.touch(start + 2 * second);
+        assert_eq!(slot.stalled_for(start + 5 * second), 3 * second);
     }
 }

@@ -1,118 +1,113 @@
-//! Decides before each message of a connection whether it may be dealt with now: budget, pauses, rate.
+//! Decides before each message of a connection whether it may be processed now: budget, pauses, rate.
 //!
-//! Made for one look at a connection's bytes, see `turn`. Runs on the shard's thread.
+//! Made for one look at a connection's bytes, see `drive`.
 
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::time::Instant;
 
 use crate::error::CloseReason;
 use crate::memory::progressive_degradation::DegradationLevel;
 use crate::monitoring::counters::Traffic;
 use crate::protocol::outgoing;
-use crate::shard::connection::Connection;
-use crate::shard::event_loop::Shard;
+use crate::shard::close;
 use crate::shard::ingress::Budget;
+use crate::shard::scope::Scope;
+use crate::shard::session;
 use crate::shard::token_bucket::{Rate, Verdict};
 use crate::transport::assembler::{Intake, Message, MessageInfo, MessageSink};
 use crate::transport::encoded_message::EncodedMessage;
 use crate::transport::frame::Kind;
-use crate::types::{Priority, UnixMillis};
+use crate::types::Priority;
+use crate::types::UnixMillis;
 
 /// Why a connection's bytes were not taken in to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// This turn's budget is spent.
     Budget,
-    /// The connection is to be looked at again: it is paused, or its state has changed.
+    /// The connection is paused, or its state has changed.
     Connection,
 }
 
-pub(crate) struct MessageReceiver<'a> {
-    shard: &'a Rc<Shard>,
-    connection: &'a Rc<Connection>,
-    budget: &'a mut Budget,
+pub struct MessageReceiver<'r, 'a> {
+    scope: &'r mut Scope<'a>,
+    budget: &'r mut Budget,
     level: DegradationLevel,
     stop: Option<Stop>,
     /// Whether the rate was charged for a message that was not received yet.
     is_charged: bool,
 }
 
-impl<'a> MessageReceiver<'a> {
-    pub fn new(
-        shard: &'a Rc<Shard>,
-        connection: &'a Rc<Connection>,
-        budget: &'a mut Budget,
-        level: DegradationLevel,
-    ) -> Self {
-        Self { shard, connection, budget, level, stop: None, is_charged: false }
+impl<'r, 'a> MessageReceiver<'r, 'a> {
+    pub fn new(scope: &'r mut Scope<'a>, budget: &'r mut Budget, level: DegradationLevel) -> Self {
+        Self { scope, budget, level, stop: None, is_charged: false }
     }
 
-    /// Why there is a rest.
+    /// Why bytes are left.
     pub fn stop(self) -> Stop {
         if self.is_charged
-            && let Some(rate) = self.shared_rate()
+            && let Some(rate) = self.rate()
         {
-            // It inflates to more than fits: it is asked for again, and charged then.
-            self.connection.refund(rate);
+            // The message inflates to more than fits: it is announced again, and charged then.
+            self.scope.connection.refund(rate);
         }
         self.stop.unwrap_or(Stop::Budget)
     }
 
-    fn shared_rate(&self) -> Option<Rate> {
-        self.shard.shared.options.message_rate
+    fn rate(&self) -> Option<Rate> {
+        self.scope.shard.run.options.message_rate
     }
 
-    /// Whether the peer has not sent more than it may. Control frames count like messages, but not close frames and the
-    /// answer to our ping.
+    /// Whether the peer has not sent more than it may. Control frames count like messages, but not close frames and the answer to
+    /// our ping.
     fn is_within_rate(&mut self, kind: Kind) -> bool {
-        let Some(rate) = self.shared_rate() else { return true };
+        let Some(rate) = self.rate() else { return true };
         let is_expected = match kind {
             Kind::Close => true,
-            Kind::Pong => self.connection.liveness.get().is_awaited(),
+            Kind::Pong => self.scope.connection.liveness.is_awaited(),
             Kind::Binary | Kind::Continuation | Kind::Ping | Kind::Text => false,
         };
         if is_expected {
             return true;
         }
-        let (shard, connection) = (self.shard, self.connection);
-        match connection.charge(rate, shard.timers.millis(std::time::Instant::now())) {
+        let now = self.scope.timers.millis(Instant::now());
+        let verdict = self.scope.connection.charge(rate, now);
+        if verdict != Verdict::Allowed {
+            self.scope.shard.counters.traffic.add(Traffic::RateLimited, 1);
+        }
+        match verdict {
             Verdict::Allowed => {
                 self.is_charged = true;
                 true
             }
             Verdict::Refused => {
-                shard.counters.traffic.add(Traffic::RateLimited, 1);
                 if !kind.is_control() {
-                    shard.counters.message(UnixMillis::now(), None);
-                    shard.reply(
-                        connection,
-                        EncodedMessage::text(outgoing::error("Rate limit exceeded", None)),
-                        Priority::Normal,
-                    );
+                    self.scope.shard.counters.message(UnixMillis::now(), None);
+                    let error = EncodedMessage::text(outgoing::error("Rate limit exceeded", None));
+                    session::reply(self.scope, &error, Priority::Normal);
                 }
                 false
             }
             Verdict::Abusive => {
-                shard.counters.traffic.add(Traffic::RateLimited, 1);
-                shard.close(connection, CloseReason::RateLimited);
+                close::close(self.scope, CloseReason::RateLimited);
                 false
             }
         }
     }
 }
 
-impl MessageSink for MessageReceiver<'_> {
-    fn before_message(&mut self, info: MessageInfo) -> Intake {
-        if !self.connection.is_listening() || self.connection.is_paused(self.level) {
+impl MessageSink for MessageReceiver<'_, '_> {
+    fn before_message(&mut self, announced: MessageInfo) -> Intake {
+        if !self.scope.connection.is_listening() || self.scope.connection.is_paused(self.level) {
             self.stop = Some(Stop::Connection);
             return Intake::Wait;
         }
-        let admission = self.budget.admits(info);
+        let admission = self.budget.admits(announced);
         if admission == Intake::Wait {
             self.stop = Some(Stop::Budget);
             return Intake::Wait;
         }
-        if !self.is_within_rate(info.kind) {
+        if !self.is_within_rate(announced.kind) {
             self.budget.charge(0);
             return Intake::Skip;
         }
@@ -122,8 +117,8 @@ impl MessageSink for MessageReceiver<'_> {
     fn on_message(&mut self, message: Message<'_>) -> ControlFlow<()> {
         self.is_charged = false;
         let bytes = match message {
-            Message::Close(close) => {
-                self.shard.peer_closed(self.connection, close);
+            Message::Close(frame) => {
+                close::on_peer_close(self.scope, frame);
                 self.stop = Some(Stop::Connection);
                 return ControlFlow::Break(());
             }
@@ -131,7 +126,7 @@ impl MessageSink for MessageReceiver<'_> {
             Message::Text(text) => text.len(),
         };
         self.budget.charge(bytes);
-        self.shard.hear(self.connection, message);
+        session::on_message(self.scope, message);
         ControlFlow::Continue(())
     }
 }

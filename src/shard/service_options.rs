@@ -15,6 +15,7 @@ use crate::transport::handshake;
 use crate::types::HookSet;
 
 pub use crate::application::interface::SlowConsumerPolicy;
+pub use crate::hub::connection_limit::ConnectionLimit;
 pub use crate::transport::handshake::RejectionMode;
 
 /// How messages that wait together are sent.
@@ -37,26 +38,6 @@ impl Batching {
 
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Envelope, Self::Frames].into_iter().find(|batching| batching.as_str() == name)
-    }
-}
-
-/// What happens when a user comes with one connection more than `MAX_CONNECTIONS_PER_USER`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConnectionLimit {
-    /// The new one is refused.
-    #[default]
-    Refuse,
-    /// The user's oldest is closed, once the new one has passed every other check.
-    CloseOldest,
-}
-
-impl ConnectionLimit {
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "refuse" => Some(Self::Refuse),
-            "close-oldest" => Some(Self::CloseOldest),
-            _ => None,
-        }
     }
 }
 

@@ -1,45 +1,45 @@
-//! Connections whose transport wakes from another thread: those of a bridge, and on Windows all.
+//! Peers whose transport wakes from another thread: those of a bridge, and on Windows all.
 //!
-//! A waker puts its connection here and rings the shard's bell; the shard's next turn finds it. The lock covers one push or
+//! A waker puts its peer here and notifies the shard; the shard's next turn finds it. The lock covers one push or
 //! one exchange of the list.
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
-use crate::shard::event_loop::Bell;
 use crate::sync::Mutex;
-use crate::types::{ConnectionKey, ConnectionNumber};
+use crate::types::PeerRef;
+use tokio::sync::Notify;
 
 pub struct WakeQueue {
-    waiting: Mutex<Vec<(ConnectionKey, ConnectionNumber)>>,
-    bell: Arc<Bell>,
+    waiting: Mutex<Vec<PeerRef>>,
+    notify: Arc<Notify>,
 }
 
-/// Wakes one connection.
+/// Wakes the shard for one peer.
 struct ConnectionWaker {
     queue: Arc<WakeQueue>,
-    connection: (ConnectionKey, ConnectionNumber),
+    peer: PeerRef,
 }
 
 impl Wake for ConnectionWaker {
     fn wake(self: Arc<Self>) {
-        self.queue.waiting.lock().push(self.connection);
-        // After the push: the shard looks once it hears the bell.
-        self.queue.bell.notify_one();
+        self.queue.waiting.lock().push(self.peer);
+        // After the push: the shard looks once it is notified.
+        self.queue.notify.notify_one();
     }
 }
 
 impl WakeQueue {
-    pub fn new(bell: Arc<Bell>) -> Self {
-        Self { waiting: Mutex::default(), bell }
+    pub fn new(notify: Arc<Notify>) -> Self {
+        Self { waiting: Mutex::default(), notify }
     }
 
-    pub fn waker(self: &Arc<Self>, key: ConnectionKey, number: ConnectionNumber) -> Waker {
-        Waker::from(Arc::new(ConnectionWaker { queue: self.clone(), connection: (key, number) }))
+    pub fn waker(self: &Arc<Self>, peer: PeerRef) -> Waker {
+        Waker::from(Arc::new(ConnectionWaker { queue: self.clone(), peer }))
     }
 
-    /// Those who were woken since this was last called, in order; one may be there several times.
-    pub fn take(&self) -> Vec<(ConnectionKey, ConnectionNumber)> {
+    /// The peers that were woken since this was last called, in order; one may be there several times.
+    pub fn take(&self) -> Vec<PeerRef> {
         std::mem::take(&mut *self.waiting.lock())
     }
 }

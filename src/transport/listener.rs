@@ -36,11 +36,14 @@ pub struct Accepted {
 
 /// Where accepted connections go.
 pub trait Acceptor {
-    /// Returns when one more connection can be taken. Until then connections wait in the system's backlog.
-    fn capacity(&self) -> impl Future<Output = ()>;
-    fn accepted(&self, accepted: Accepted);
-    /// Called when the system has no descriptor left; `true` if one will be free in a moment.
-    fn free_descriptor(&self) -> bool;
+    /// What a connection occupies until its request is read.
+    type Place;
+
+    /// Returns a place for one more connection. Until then connections wait in the system's backlog.
+    fn capacity(&self) -> impl Future<Output = Self::Place>;
+    fn accepted(&self, accepted: Accepted, place: Self::Place);
+    /// Called when the system has no descriptor left; `true` if one was freed.
+    fn free_descriptor(&self) -> impl Future<Output = bool>;
 }
 
 /// An open port. Dropping it closes it.
@@ -199,7 +202,7 @@ impl ListenerSocket {
         };
         let mut in_a_row = 0_u32;
         loop {
-            acceptor.capacity().await;
+            let place = acceptor.capacity().await;
             in_a_row = (in_a_row + 1) % ACCEPTS_IN_A_ROW;
             if in_a_row == 0 {
                 tokio::task::yield_now().await;
@@ -211,10 +214,10 @@ impl ListenerSocket {
                         Some(config) => Source::Tls(descriptor, config.clone()),
                         None => Source::Accepted(descriptor),
                     };
-                    acceptor.accepted(Accepted { source, peer: peer.ip().to_canonical() });
+                    acceptor.accepted(Accepted { source, peer: peer.ip().to_canonical() }, place);
                 }
                 Err(failure) if concerns_one_peer(&failure) => debug!(%failure, "a connection was lost"),
-                Err(failure) if acceptor.free_descriptor() => {
+                Err(failure) if acceptor.free_descriptor().await => {
                     shortage.log(&failure);
                     tokio::task::yield_now().await;
                 }

@@ -18,7 +18,7 @@ use carillon::application::interface::LifecycleState;
 use carillon::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
 use carillon::config::{RuntimeConfig, RuntimeValues};
 use carillon::core::websocket_service::WebSocketService;
-use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::command::UpgradeRequest;
 use carillon::shard::service_options::ServiceOptions;
 use carillon::transport::Source;
 use carillon::transport::head_reader::HeadReader;

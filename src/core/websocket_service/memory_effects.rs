@@ -21,7 +21,7 @@ use crate::monitoring::counters::DropReason;
 use crate::monitoring::health_checker::ActiveDegradation;
 use crate::monitoring::metrics_reporter::MemoryReading;
 use crate::protocol::outgoing;
-use crate::shard::event_loop::Command;
+use crate::shard::command::Command;
 use crate::shard::service_options::ServiceOptions;
 use crate::transport::encoded_message::EncodedMessage;
 use crate::types::UnixMillis;
@@ -142,7 +142,7 @@ impl WebSocketService {
     /// may refuse.
     fn announce(&self, run: &Run, message: Vec<u8>) {
         let message = EncodedMessage::text(message);
-        run.order(|| Command::Announce(message.clone()));
+        run.order(|| Command::BroadcastSystem(message.clone()));
         self.statistics.broadcast(UnixMillis::now());
     }
 
@@ -156,7 +156,7 @@ impl WebSocketService {
         run.shared.users.forget_leavers(now);
         run.shared.routing.give_back_room();
         let (report, reports) = mpsc::channel();
-        run.order(|| Command::Tidy { depth, report: report.clone() });
+        run.order(|| Command::Reclaim { depth, report: report.clone() });
         drop(report);
         let deadline = now + TIDY_TIMEOUT;
         // Ends when every shard has answered or gone.

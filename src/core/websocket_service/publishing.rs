@@ -1,37 +1,25 @@
-//! How a publish gets to the shards: dedupe, the shards it concerns, room on all of them or none.
+//! Publishing: de-duplication, the message, and the router.
 //!
 //! Called on any thread of the application; waits for no shard.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use smallvec::SmallVec;
 use tracing::warn;
 
 use super::{Life, Run, WebSocketService, millis};
 use crate::application::interface::Event;
 use crate::error::{Error, ErrorKind};
-use crate::hub::operation_queue_manager::{Operation, Permit, Target};
-use crate::hub::subscription_manager::ShardSet;
+use crate::hub::publication::{Publication, Target};
+use crate::hub::router::Routed;
 use crate::protocol::outgoing;
 use crate::transport::encoded_message::EncodedMessage;
-use crate::types::{BillId, Priority, ShardId, UnixMillis};
+use crate::types::UnixMillis;
+use crate::types::{BillId, Priority, UserId};
 
 /// RejectionMode come in thousands: the application and the log are told of the first, and of one a second from then on.
 const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(1);
-
-/// What became of a publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Queued {
-    /// It concerns no shard.
-    Nowhere,
-    /// At every shard it concerns.
-    Everywhere,
-    /// At none of them, since one has no room.
-    Refused,
-}
 
 impl WebSocketService {
     /// To everybody who follows the bill. `update` is the update as JSON; the same text for the same bill within the
@@ -45,21 +33,22 @@ impl WebSocketService {
                 let mut dedupe = self.dedupe();
                 if dedupe.get(&key, now, window).is_some() {
                     self.statistics.duplicate();
-                    return Queued::Nowhere;
+                    return Routed::NoReceivers;
                 }
                 dedupe.put(key, (), now);
             }
-            let shards = run.shared.routing.shards(bill);
-            if shards.is_empty() {
-                return Queued::Nowhere;
+            let target = Target::Topic(bill.into());
+            // The message is not built for nothing.
+            if !run.router.has_receivers(&target) {
+                return Routed::NoReceivers;
             }
             let message = EncodedMessage::text(outgoing::bill_update(bill, update, timestamp));
-            run.queue(|shard| shards.contains(shard), &Target::Bill(bill), &message, Priority::Normal)
+            run.router.on_publication(&Publication::new(target, message, Priority::Normal))
         });
         match queued {
-            Queued::Nowhere => {}
-            Queued::Everywhere => self.statistics.broadcast(UnixMillis::now()),
-            Queued::Refused => {
+            Routed::NoReceivers => {}
+            Routed::Queued => self.statistics.broadcast(UnixMillis::now()),
+            Routed::Refused => {
                 // A repeat is not a duplicate of something delivered.
                 self.dedupe().remove(&key);
                 self.refuse();
@@ -70,17 +59,14 @@ impl WebSocketService {
     /// To every open connection of the user. `notification` is JSON.
     pub fn send_user_notification(&self, user: &str, notification: &str) {
         let queued = self.publishing(|run| {
-            let connections = run.shared.users.connections(user);
-            if connections.is_empty() {
-                return Queued::Nowhere;
+            let target = Target::User(UserId::new(user));
+            if !run.router.has_receivers(&target) {
+                return Routed::NoReceivers;
             }
             let message = EncodedMessage::text(outgoing::notification(notification, UnixMillis::now().as_f64()));
-            let mut shards = ShardSet::default();
-            connections.iter().for_each(|connection| shards.insert(connection.shard));
-            let target = Target::Connections(connections.as_slice().into());
-            run.queue(|shard| shards.contains(shard), &target, &message, Priority::Immediate)
+            run.router.on_publication(&Publication::new(target, message, Priority::Immediate))
         });
-        if queued == Queued::Refused {
+        if queued == Routed::Refused {
             self.refuse();
         }
     }
@@ -88,19 +74,20 @@ impl WebSocketService {
     /// To every open connection. `message` is the whole message as JSON.
     pub fn broadcast_to_all(&self, message: String) {
         let message = EncodedMessage::text(message.into_bytes());
-        match self.publishing(|run| run.queue(|_| true, &Target::Everybody, &message, Priority::Immediate)) {
-            Queued::Nowhere => {}
-            Queued::Everywhere => self.statistics.broadcast(UnixMillis::now()),
-            Queued::Refused => self.refuse(),
+        let publication = Publication::new(Target::All, message, Priority::Immediate);
+        match self.publishing(|run| run.router.on_publication(&publication)) {
+            Routed::NoReceivers => {}
+            Routed::Queued => self.statistics.broadcast(UnixMillis::now()),
+            Routed::Refused => self.refuse(),
         }
     }
 
     /// Publishes while the service runs. Any thread may; a shutdown that begins meanwhile waits, so that what is accepted is
     /// written.
-    fn publishing(&self, publish: impl FnOnce(&Run) -> Queued) -> Queued {
+    fn publishing(&self, publish: impl FnOnce(&Run) -> Routed) -> Routed {
         match &*self.life.read() {
             Life::Running(run) => publish(run),
-            Life::Stopped | Life::Stopping(..) => Queued::Nowhere,
+            Life::Stopped | Life::Stopping(..) => Routed::NoReceivers,
         }
     }
 
@@ -121,27 +108,5 @@ impl WebSocketService {
             let message = "a publish was refused because a shard's queue is full (maxQueueBytes)";
             self.host.emit(Event::Error(Error::new(ErrorKind::Overloaded, message)));
         }
-    }
-}
-
-impl Run {
-    /// Queues a message at the shards it concerns: at all of them or, if one has no room, at none.
-    fn queue(
-        &self,
-        concerns: impl Fn(ShardId) -> bool,
-        target: &Target,
-        message: &Arc<EncodedMessage>,
-        priority: Priority,
-    ) -> Queued {
-        let concerned = self.shards.iter().filter(|shard| concerns(shard.id));
-        let permits: Option<SmallVec<[Permit<'_>; 8]>> =
-            concerned.map(|shard| shard.operations.reserve(message)).collect();
-        let Some(permits) = permits else { return Queued::Refused };
-        let published = Instant::now();
-        for permit in permits {
-            let (target, message) = (target.clone(), message.clone());
-            permit.push(Operation { target, message, priority, published });
-        }
-        Queued::Everywhere
     }
 }

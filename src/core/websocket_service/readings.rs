@@ -69,7 +69,7 @@ impl WebSocketService {
         let routing = run.shared.routing.counts();
         Counts {
             users: run.shared.users.user_count(),
-            bills: routing.bills,
+            bills: routing.topics,
             subscribed_users: routing.users,
             subscriptions: routing.pairs,
             queue_depth: run.shards.iter().map(|shard| shard.operations.len()).sum(),
@@ -108,7 +108,7 @@ impl WebSocketService {
         metrics_reporter::render(&Readings {
             collector: &self.statistics,
             users: counts.users,
-            anonymous: self.run().map_or(0, |run| run.shared.anonymous.count()),
+            anonymous: self.run().map_or(0, |run| run.shared.anonymous.taken()),
             topics: counts.bills,
             subscriptions: counts.subscriptions,
             shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
@@ -130,7 +130,7 @@ impl WebSocketService {
         let dedupe = self.dedupe().heap_bytes();
         let buffers = self.statistics.pending_bytes();
         let Some(run) = self.run() else { return Sizes { dedupe, buffers, ..Sizes::default() } };
-        let topics: usize = run.shards.iter().map(|shard| shard.post.topic_bytes()).sum();
+        let topics: usize = run.shards.iter().map(|shard| shard.snapshots.topic_bytes()).sum();
         Sizes {
             connections: self.statistics.active_connections() * CONNECTION_BYTES + run.shared.users.heap_bytes(),
             subscriptions: topics + run.shared.routing.heap_bytes(),
@@ -142,11 +142,16 @@ impl WebSocketService {
 
     /// Oldest first, without duplicates.
     pub fn user_subscriptions(&self, user: &str) -> Vec<BillId> {
-        self.run().map(|run| run.shared.routing.subscriptions(user)).unwrap_or_default()
+        self.run()
+            .map(|run| run.shared.routing.subscriptions(user))
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|topic| topic.bill())
+            .collect()
     }
 
     pub fn bill_subscribers(&self, bill: BillId) -> Vec<UserId> {
-        self.run().map(|run| run.shared.routing.subscribers(bill)).unwrap_or_default()
+        self.run().map(|run| run.shared.routing.subscribers(&bill.into())).unwrap_or_default()
     }
 
     pub fn connection_count(&self, user: &str) -> usize {

@@ -17,9 +17,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::keyed_hash::KeyedHash;
 use super::ordered_map::{OrderedMap, give_back, table_bytes};
-use super::{ShardSet, Transition};
+use super::shard_set::ShardSet;
+use super::transition::Transition;
+use crate::hub::topic::Topic;
 use crate::sync::{Mutex, MutexGuard};
-use crate::types::{BillId, ShardId, UserId};
+use crate::types::{ShardId, UserId};
 
 /// More than of the others: a stripe that grows is copied under its lock, which publishers wait for.
 const ROUTE_STRIPES: usize = 256;
@@ -33,9 +35,9 @@ type Table<K, V> = HashMap<K, V, KeyedHash>;
 
 #[derive(Debug)]
 pub struct RoutingTable {
-    routes: Stripes<BillId, ShardSet>,
-    users: Stripes<UserId, OrderedMap<BillId, u32>>,
-    followers: Stripes<BillId, OrderedMap<UserId, ()>>,
+    routes: Stripes<Topic, ShardSet>,
+    users: Stripes<UserId, OrderedMap<Topic, u32>>,
+    followers: Stripes<Topic, OrderedMap<UserId, ()>>,
     topic_count: AtomicUsize,
     user_count: AtomicUsize,
     pair_count: AtomicUsize,
@@ -46,9 +48,9 @@ pub struct RoutingTable {
 /// Totals for the getters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoutingCounts {
-    pub bills: usize,
+    pub topics: usize,
     pub users: usize,
-    /// Pairs of a bill and a user that follows it.
+    /// Pairs of a topic and a subscribed user.
     pub pairs: usize,
 }
 
@@ -86,11 +88,11 @@ impl Default for RoutingTable {
 }
 
 impl RoutingTable {
-    /// One connection of `user` follows these bills, each with what its shard's index said. Called by the shard's thread
-    /// after every change of that index, in the same order.
-    pub fn subscribe(&self, user: &UserId, shard: ShardId, changes: &[(BillId, Transition)]) {
-        for bill in first_or_last(changes) {
-            self.routes.lock(&bill).entry(bill).or_default().insert(shard);
+    /// One connection of `user` subscribed to these topics, each with what its shard's subscriptions said. Called by the shard's thread
+    /// after every change of those, in the same order.
+    pub fn subscribe(&self, user: &UserId, shard: ShardId, changes: &[(Topic, Transition)]) {
+        for topic in first_or_last(changes) {
+            self.routes.lock(topic).entry(topic.clone()).or_default().insert(shard);
         }
         for changes in changes.chunks(CHANGES_PER_LOCK) {
             let mut users = self.users.lock(user);
@@ -102,26 +104,26 @@ impl RoutingTable {
                 }
             };
             let before = topics.heap_bytes();
-            for (bill, _) in changes {
-                if let Some(connections) = topics.get_mut(bill) {
+            for (topic, _) in changes {
+                if let Some(connections) = topics.get_mut(topic) {
                     *connections += 1;
                 } else {
-                    topics.insert(*bill, 1);
-                    self.follow(*bill, user);
+                    topics.insert(topic.clone(), 1);
+                    self.follow(topic, user);
                 }
             }
             self.account(before, topics.heap_bytes());
         }
     }
 
-    /// One connection of `user` follows these bills no longer.
-    pub fn unsubscribe(&self, user: &UserId, shard: ShardId, changes: &[(BillId, Transition)]) {
-        for bill in first_or_last(changes) {
-            let mut routes = self.routes.lock(&bill);
-            if let Some(shards) = routes.get_mut(&bill) {
+    /// One connection of `user` unsubscribed from these topics.
+    pub fn unsubscribe(&self, user: &UserId, shard: ShardId, changes: &[(Topic, Transition)]) {
+        for topic in first_or_last(changes) {
+            let mut routes = self.routes.lock(topic);
+            if let Some(shards) = routes.get_mut(topic) {
                 shards.remove(shard);
                 if shards.is_empty() {
-                    routes.remove(&bill);
+                    routes.remove(topic);
                     give_back(&mut routes);
                 }
             }
@@ -130,12 +132,12 @@ impl RoutingTable {
             let mut users = self.users.lock(user);
             let Some(topics) = users.get_mut(user) else { return };
             let before = topics.heap_bytes();
-            for (bill, _) in changes {
-                let Some(connections) = topics.get_mut(bill) else { continue };
+            for (topic, _) in changes {
+                let Some(connections) = topics.get_mut(topic) else { continue };
                 *connections -= 1;
                 if *connections == 0 {
-                    topics.remove(bill);
-                    self.unfollow(*bill, user);
+                    topics.remove(topic);
+                    self.unfollow(topic, user);
                 }
             }
             self.account(before, topics.heap_bytes());
@@ -147,27 +149,27 @@ impl RoutingTable {
         }
     }
 
-    /// Where a publish for the bill has to go.
-    pub fn shards(&self, bill: BillId) -> ShardSet {
-        self.routes.lock(&bill).get(&bill).copied().unwrap_or_default()
+    /// The shards that a publication of the topic concerns.
+    pub fn shards(&self, topic: &Topic) -> ShardSet {
+        self.routes.lock(topic).get(topic).copied().unwrap_or_default()
     }
 
-    /// The users of whom a connection follows the bill, in the order in which they came to.
-    pub fn subscribers(&self, bill: BillId) -> Vec<UserId> {
-        let users = self.followers.lock(&bill).get(&bill).map(OrderedMap::keys);
+    /// The users of whom a connection is subscribed to the topic, in the order in which they subscribed.
+    pub fn subscribers(&self, topic: &Topic) -> Vec<UserId> {
+        let users = self.followers.lock(topic).get(topic).map(OrderedMap::keys);
         users.unwrap_or_default().in_order()
     }
 
-    /// The bills that any open connection of the user follows, in the order in which the first one came to.
-    pub fn subscriptions(&self, user: &str) -> Vec<BillId> {
-        let bills = self.users.lock(user).get(user).map(OrderedMap::keys);
-        bills.unwrap_or_default().in_order()
+    /// The topics that any open connection of the user is subscribed to, in the order in which the first one subscribed.
+    pub fn subscriptions(&self, user: &str) -> Vec<Topic> {
+        let topics = self.users.lock(user).get(user).map(OrderedMap::keys);
+        topics.unwrap_or_default().in_order()
     }
 
     /// Without a lock, so each is a moment old on its own.
     pub fn counts(&self) -> RoutingCounts {
         RoutingCounts {
-            bills: self.topic_count.load(Relaxed),
+            topics: self.topic_count.load(Relaxed),
             users: self.user_count.load(Relaxed),
             pairs: self.pair_count.load(Relaxed),
         }
@@ -195,9 +197,9 @@ impl RoutingTable {
         });
     }
 
-    fn follow(&self, bill: BillId, user: &UserId) {
-        let mut followers = self.followers.lock(&bill);
-        let users = match followers.entry(bill) {
+    fn follow(&self, topic: &Topic, user: &UserId) {
+        let mut followers = self.followers.lock(topic);
+        let users = match followers.entry(topic.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 self.topic_count.fetch_add(1, Relaxed);
@@ -210,15 +212,15 @@ impl RoutingTable {
         self.account(before, users.heap_bytes());
     }
 
-    fn unfollow(&self, bill: BillId, user: &UserId) {
-        let mut followers = self.followers.lock(&bill);
-        let Some(users) = followers.get_mut(&bill) else { return };
+    fn unfollow(&self, topic: &Topic, user: &UserId) {
+        let mut followers = self.followers.lock(topic);
+        let Some(users) = followers.get_mut(topic) else { return };
         let before = users.heap_bytes();
         users.remove(user);
         self.pair_count.fetch_sub(1, Relaxed);
         self.account(before, users.heap_bytes());
         if users.is_empty() {
-            followers.remove(&bill);
+            followers.remove(topic);
             self.topic_count.fetch_sub(1, Relaxed);
             give_back(&mut followers);
         }
@@ -245,23 +247,24 @@ fn stripe_bytes<K, V>(stripe: &Table<K, V>) -> usize {
     table_bytes(stripe.capacity(), size_of::<(K, V)>())
 }
 
-/// The bills whose route through this shard begins or ends.
-fn first_or_last(changes: &[(BillId, Transition)]) -> impl Iterator<Item = BillId> {
-    changes.iter().filter(|(_, transition)| *transition == Transition::FirstOrLast).map(|(bill, _)| *bill)
+/// The topics whose route through this shard begins or ends.
+fn first_or_last(changes: &[(Topic, Transition)]) -> impl Iterator<Item = &Topic> {
+    changes.iter().filter(|(_, transition)| *transition == Transition::FirstOrLast).map(|(topic, _)| topic)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::BillId;
 
     const HERE: ShardId = ShardId(0);
     const THERE: ShardId = ShardId(63);
 
-    fn bill(number: u64) -> BillId {
-        BillId::new(number).expect("a valid number")
+    fn bill(number: u64) -> Topic {
+        Topic::Bill(BillId::new(number).expect("a valid number"))
     }
 
-    fn first_or_last(numbers: impl IntoIterator<Item = u64>) -> Vec<(BillId, Transition)> {
+    fn first_or_last(numbers: impl IntoIterator<Item = u64>) -> Vec<(Topic, Transition)> {
         numbers.into_iter().map(|number| (bill(number), Transition::FirstOrLast)).collect()
     }
 
@@ -276,14 +279,14 @@ mod tests {
         table.subscribe(&ann, HERE, &first_or_last([7, 3]));
         table.subscribe(&ann, THERE, &first_or_last([7]));
         assert_eq!(table.subscriptions("ann"), [bill(7), bill(3)]);
-        assert_eq!(table.counts(), RoutingCounts { bills: 2, users: 1, pairs: 2 });
+        assert_eq!(table.counts(), RoutingCounts { topics: 2, users: 1, pairs: 2 });
         table.unsubscribe(&ann, HERE, &first_or_last([7, 3]));
         assert_eq!(table.subscriptions("ann"), [bill(7)]);
-        assert!(!table.shards(bill(7)).contains(HERE));
-        assert!(table.shards(bill(7)).contains(THERE));
+        assert!(!table.shards(&bill(7)).contains(HERE));
+        assert!(table.shards(&bill(7)).contains(THERE));
         table.unsubscribe(&ann, THERE, &first_or_last([7]));
         assert_eq!(table.counts(), RoutingCounts::default());
-        assert!(table.subscribers(bill(7)).is_empty() && table.shards(bill(7)).is_empty());
+        assert!(table.subscribers(&bill(7)).is_empty() && table.shards(&bill(7)).is_empty());
     }
 
     #[test]
@@ -294,21 +297,24 @@ mod tests {
         for name in &users {
             table.subscribe(&UserId::new(name), HERE, &[(bill(1), Transition::Other)]);
         }
-        assert_eq!(names(&table.subscribers(bill(1))), users);
+        assert_eq!(names(&table.subscribers(&bill(1))), users);
         // A second connection does not change a user's place; leaving wholly and coming back does.
         let first = UserId::new(&users[0]);
         table.subscribe(&first, THERE, &first_or_last([1]));
         table.unsubscribe(&first, HERE, &[(bill(1), Transition::Other)]);
-        assert_eq!(names(&table.subscribers(bill(1))), users);
+        assert_eq!(names(&table.subscribers(&bill(1))), users);
         table.unsubscribe(&first, THERE, &first_or_last([1]));
         table.subscribe(&first, THERE, &first_or_last([1]));
         let moved: Vec<&str> = users[1..].iter().chain(&users[..1]).map(String::as_str).collect();
-        assert_eq!(names(&table.subscribers(bill(1))), moved);
+        assert_eq!(names(&table.subscribers(&bill(1))), moved);
 
         let ann = UserId::new("ann");
         let numbers: Vec<u64> = (0..300_u64).map(|number| 1 + number * 7919 % 1009).collect();
         table.subscribe(&ann, HERE, &first_or_last(numbers.iter().copied()));
-        assert_eq!(table.subscriptions("ann").iter().map(|bill| bill.get()).collect::<Vec<_>>(), numbers);
+        assert_eq!(
+            table.subscriptions("ann").iter().filter_map(|topic| Some(topic.bill()?.get())).collect::<Vec<_>>(),
+            numbers
+        );
     }
 
     #[test]
@@ -327,7 +333,7 @@ mod tests {
             bytes += users.values().map(OrderedMap::heap_bytes).sum::<usize>();
         });
         table.followers.each(|followers| {
-            walked.bills += followers.len();
+            walked.topics += followers.len();
             bytes += followers.values().map(OrderedMap::heap_bytes).sum::<usize>();
             walked.pairs += followers.values().map(|users| users.keys().in_order().len()).sum::<usize>();
         });
@@ -344,7 +350,7 @@ mod tests {
         // The locks of every walk and of every change of them are held by somebody else.
         let users: Vec<_> = table.users.0.iter().map(Mutex::lock).collect();
         let followers: Vec<_> = table.followers.0.iter().map(Mutex::lock).collect();
-        assert!((1..=100).all(|number| table.shards(bill(number)).contains(HERE)));
+        assert!((1..=100).all(|number| table.shards(&bill(number)).contains(HERE)));
         assert_eq!(table.counts().pairs, 100);
         drop((users, followers));
     }

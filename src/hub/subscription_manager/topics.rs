@@ -1,15 +1,14 @@
-//! The topics one connection follows: two without heap, a few as a list, more as a hash table.
+//! The topics one connection is subscribed to: four without heap, a few as a list, more as a hash table.
 //!
 //! Owned by the connection's session on its shard's thread. Changes take constant time; there is no order.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
-use super::keyed_hash::KeyedHash;
 use super::ordered_map::table_bytes;
-use crate::types::BillId;
+use crate::hub::topic::TopicId;
 
 /// Topics that take no heap. Nearly all connections follow no more.
-const INLINE: usize = 2;
+const INLINE: usize = 4;
 
 /// Up to so many are a list.
 const LIST: usize = 16;
@@ -21,11 +20,12 @@ pub struct Topics(Kind);
 enum Kind {
     Inline {
         count: u8,
-        topics: [u64; INLINE],
+        topics: [u32; INLINE],
     },
-    List(Box<[BillId]>),
+    List(Box<[TopicId]>),
     #[allow(clippy::box_collection, reason = "a set in place would make every connection larger")]
-    Table(Box<HashSet<BillId, KeyedHash>>),
+    /// A shard chooses its ids, so their table needs no random key.
+    Table(Box<FxHashSet<TopicId>>),
 }
 
 impl Default for Topics {
@@ -47,7 +47,7 @@ impl Topics {
         self.len() == 0
     }
 
-    pub fn contains(&self, topic: BillId) -> bool {
+    pub fn contains(&self, topic: TopicId) -> bool {
         match &self.0 {
             Kind::Table(table) => table.contains(&topic),
             _ => self.iter().any(|held| held == topic),
@@ -55,7 +55,7 @@ impl Topics {
     }
 
     /// `false` and no change if it is there.
-    pub fn insert(&mut self, topic: BillId) -> bool {
+    pub fn insert(&mut self, topic: TopicId) -> bool {
         if let Kind::Table(table) = &mut self.0 {
             return table.insert(topic);
         }
@@ -66,7 +66,7 @@ impl Topics {
         match &mut self.0 {
             Kind::Inline { count, topics } => {
                 if let Some(free) = topics.get_mut(usize::from(*count)) {
-                    *free = topic.get();
+                    *free = topic.0;
                     *count += 1;
                     return true;
                 }
@@ -85,7 +85,7 @@ impl Topics {
     }
 
     /// Whether it was there.
-    pub fn remove(&mut self, topic: BillId) -> bool {
+    pub fn remove(&mut self, topic: TopicId) -> bool {
         if let Kind::Table(table) = &mut self.0 {
             let was_there = table.remove(&topic);
             if table.len() <= LIST / 2 {
@@ -98,7 +98,7 @@ impl Topics {
         if !self.contains(topic) {
             return false;
         }
-        let left: Vec<BillId> = self.iter().filter(|held| *held != topic).collect();
+        let left: Vec<TopicId> = self.iter().filter(|held| *held != topic).collect();
         *self = if left.len() <= INLINE {
             let mut few = Self::default();
             left.into_iter().for_each(|topic| {
@@ -111,13 +111,13 @@ impl Topics {
         true
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = BillId> {
+    pub fn iter(&self) -> impl Iterator<Item = TopicId> {
         let (inline, list, table) = match &self.0 {
             Kind::Inline { count, topics } => (topics.get(..usize::from(*count)), None, None),
             Kind::List(list) => (None, Some(&**list), None),
             Kind::Table(table) => (None, None, Some(&**table)),
         };
-        let inline = inline.unwrap_or_default().iter().filter_map(|number| BillId::new(*number));
+        let inline = inline.unwrap_or_default().iter().map(|number| TopicId(*number));
         inline.chain(list.unwrap_or_default().iter().copied()).chain(table.into_iter().flatten().copied())
     }
 
@@ -131,7 +131,7 @@ impl Topics {
         match &self.0 {
             Kind::Inline { .. } => 0,
             Kind::List(list) => size_of_val(&**list),
-            Kind::Table(table) => size_of_val(&**table) + table_bytes(table.capacity(), size_of::<BillId>()),
+            Kind::Table(table) => size_of_val(&**table) + table_bytes(table.capacity(), size_of::<TopicId>()),
         }
     }
 }
@@ -146,10 +146,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_set_would(changes in prop::collection::vec((1..40_u64, any::<bool>()), 0..300)) {
+        fn it_holds_what_a_set_would(changes in prop::collection::vec((1..40_u32, any::<bool>()), 0..300)) {
             let (mut topics, mut expected) = (Topics::default(), BTreeSet::new());
             for (number, comes) in changes {
-                let topic = BillId::new(number).expect("a valid number");
+                let topic = TopicId(number);
                 if comes {
                     prop_assert_eq!(topics.insert(topic), expected.insert(topic));
                 } else {
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn two_topics_take_no_heap_and_a_few_exactly_their_size() {
+    fn four_topics_take_no_heap_and_a_few_exactly_their_size() {
         let mut topics = Topics::default();
         let mut bytes = Vec::new();
         for number in 1..=16 {
-            topics.insert(BillId::new(number).expect("a valid number"));
+            topics.insert(TopicId(number));
             bytes.push(topics.heap_bytes());
         }
         assert_eq!(size_of::<Topics>(), 24);
-        assert_eq!(bytes, [0, 0, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104, 112, 120, 128]);
+        assert_eq!(bytes, [0, 0, 0, 0, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64]);
     }
 }

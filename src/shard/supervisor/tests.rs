@@ -12,7 +12,7 @@ use crate::application::interface::{Answer, Application, EventKind, HookCall};
 use crate::authenticator::{KeyMaterial, TokenRules, TokenVerifier};
 use crate::config::{RuntimeConfig, RuntimeValues};
 use crate::core::websocket_service::WebSocketService;
-use crate::shard::handshake::UpgradeRequest;
+use crate::shard::command::UpgradeRequest;
 use crate::shard::service_options::ServiceOptions;
 use crate::transport::Source;
 use crate::transport::handshake::RequestHead;

@@ -1,0 +1,50 @@
+//! Carries out a heartbeat of one connection: pings its peer, waits, or gives it up.
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use crate::application::interface::Ending;
+use crate::shard::close;
+use crate::shard::heartbeat::{Beat, Evidence, Patience};
+use crate::shard::scope::Scope;
+use crate::transport::encoded_message::EncodedMessage;
+
+/// How long bytes of the connection were held up on our side, and how often its peer is to be pinged.
+pub struct Due {
+    /// When the heartbeat was due.
+    pub at: Instant,
+    pub now: Instant,
+    /// Since the last heartbeat, at most.
+    pub stall: Duration,
+}
+
+/// Judges a connection whose bytes have been read. Returns when its next heartbeat is due; `None` if there is to be none.
+pub fn beat(scope: &mut Scope<'_>, due: &Due) -> Option<Duration> {
+    if !scope.connection.is_listening() {
+        return None;
+    }
+    let base = &scope.shard.run.options.base;
+    let patience = Patience { interval: base.heartbeat_interval, stale: base.stale_connection_threshold };
+    let lateness = due.now.saturating_duration_since(due.at);
+    let connection = &mut *scope.connection;
+    let evidence = Evidence {
+        now: scope.timers.millis(due.now),
+        is_caught_up: connection.is_caught_up && connection.transport.is_attended(),
+        is_late: lateness > patience.interval / 2 || due.stall > patience.interval / 4,
+        is_blocked: connection.is_blocked,
+        has_written: std::mem::take(&mut connection.has_written),
+    };
+    match connection.liveness.on_timer(evidence, patience) {
+        Beat::Ping => {
+            scope.queue(EncodedMessage::ping());
+            Some(patience.interval)
+        }
+        Beat::Wait(time) => Some(time),
+        Beat::Abort => {
+            debug!(connection = scope.connection.number.0, "no pong in time");
+            close::abort(scope, &Ending::Unresponsive);
+            None
+        }
+    }
+}
