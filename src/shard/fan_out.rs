@@ -30,6 +30,7 @@ pub struct FanOut {
 
 impl FanOut {
     /// Queues a publication at every connection it is for. The end of the turn writes it.
+    #[expect(clippy::too_many_arguments, reason = "each is a part that a delivery changes")]
     pub fn publish(
         &mut self,
         publication: &Publication,
