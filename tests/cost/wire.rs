@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, Thread};
 
-use carillon::shard::handshake::UpgradeRequest;
+use carillon::shard::command::UpgradeRequest;
 use carillon::transport::Source;
 use carillon::transport::bridge::{Bridge, Channel, Notifier, SocketAction};
 use carillon::transport::head_reader::HeadReader;
