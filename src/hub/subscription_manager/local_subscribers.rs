@@ -1,19 +1,23 @@
-//! The connections of one shard that follow one topic: a few without heap, more as a hash table.
+//! The connections of one shard that are subscribed to one topic: a few without heap, more as a hash table.
 //!
-//! Part of the shard's topic index. Keys of connections are the shard's own, so their table needs no random key.
+//! Part of the shard's subscriptions. Keys of connections are the shard's own, so their table needs no random key.
 
 use rustc_hash::FxHashSet;
 
 use super::ordered_map::table_bytes;
 use crate::types::ConnectionKey;
 
-/// As many as fit beside the table of many.
+/// As many as fit in three words with their count.
 const INLINE: usize = 5;
 
 #[derive(Debug)]
 pub(super) enum LocalSubscribers {
-    Few { count: u8, keys: [ConnectionKey; INLINE] },
-    Many(FxHashSet<ConnectionKey>),
+    Few {
+        count: u8,
+        keys: [ConnectionKey; INLINE],
+    },
+    #[allow(clippy::box_collection, reason = "a set in place would make every topic larger")]
+    Many(Box<FxHashSet<ConnectionKey>>),
 }
 
 impl Default for LocalSubscribers {
@@ -37,7 +41,7 @@ impl LocalSubscribers {
                         *place = key;
                         *count += 1;
                     }
-                    None => *self = Self::Many(held.iter().copied().chain([key]).collect()),
+                    None => *self = Self::Many(Box::new(held.iter().copied().chain([key]).collect())),
                 }
                 true
             }
@@ -81,7 +85,7 @@ impl LocalSubscribers {
     pub fn iter(&self) -> impl Iterator<Item = ConnectionKey> {
         let (few, many) = match self {
             Self::Few { count, keys } => (&keys[..usize::from(*count)], None),
-            Self::Many(set) => (&[][..], Some(set)),
+            Self::Many(set) => (&[][..], Some(&**set)),
         };
         few.iter().copied().chain(many.into_iter().flatten().copied())
     }
@@ -95,7 +99,7 @@ impl LocalSubscribers {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Self::Few { .. } => 0,
-            Self::Many(set) => table_bytes(set.capacity(), size_of::<ConnectionKey>()),
+            Self::Many(set) => size_of_val(&**set) + table_bytes(set.capacity(), size_of::<ConnectionKey>()),
         }
     }
 }
@@ -132,7 +136,7 @@ mod tests {
             subscribers.insert(ConnectionKey(key));
             assert_eq!(subscribers.heap_bytes(), 0);
         }
-        assert_eq!(size_of::<LocalSubscribers>(), 32);
+        assert_eq!(size_of::<LocalSubscribers>(), 24);
         subscribers.insert(ConnectionKey(5));
         assert!(subscribers.heap_bytes() > 0);
     }

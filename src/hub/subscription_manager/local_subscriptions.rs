@@ -2,13 +2,14 @@
 //!
 //! Topics are interned: a connection keeps the ids of what it is subscribed to. Owned by the shard's tables, used on its thread.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::keyed_hash::KeyedHash;
 use super::local_subscribers::LocalSubscribers;
-use super::ordered_map::{give_back, table_bytes};
+use super::ordered_map::table_bytes;
 use super::transition::Transition;
 use crate::hub::topic::{Topic, TopicId};
 use crate::types::ConnectionKey;
@@ -18,7 +19,8 @@ const MAX_IDLE: usize = 1024;
 
 #[derive(Debug, Default)]
 pub struct LocalSubscriptions {
-    ids: HashMap<Topic, TopicId, KeyedHash>,
+    /// By the hash of their topic, which stands in `topics` alone.
+    ids: HashTable<TopicId>,
     topics: Slab<Entry>,
     pairs: usize,
     /// What the sets of single topics take.
@@ -34,7 +36,7 @@ struct Entry {
 impl LocalSubscriptions {
     /// The id of a topic that has subscribers here.
     pub fn id(&self, topic: &Topic) -> Option<TopicId> {
-        self.ids.get(topic).copied()
+        self.ids.find(KeyedHash.hash_one(topic), |id| self.topic(*id) == Some(topic)).copied()
     }
 
     pub fn topic(&self, id: TopicId) -> Option<&Topic> {
@@ -43,14 +45,9 @@ impl LocalSubscriptions {
 
     /// `None` if the connection is subscribed already.
     pub fn subscribe(&mut self, topic: &Topic, connection: ConnectionKey) -> Option<(TopicId, Transition)> {
-        let id = match self.ids.get(topic) {
-            Some(id) => *id,
-            None => {
-                let entry = Entry { topic: topic.clone(), subscribers: LocalSubscribers::default() };
-                let id = TopicId(u32::try_from(self.topics.insert(entry)).ok()?);
-                self.ids.insert(topic.clone(), id);
-                id
-            }
+        let id = match self.id(topic) {
+            Some(id) => id,
+            None => self.intern(topic)?,
         };
         let subscribers = &mut self.topics.get_mut(id.0 as usize)?.subscribers;
         let before = subscribers.heap_bytes();
@@ -75,16 +72,17 @@ impl LocalSubscriptions {
             return Some((entry.topic.clone(), Transition::Other));
         }
         let Entry { topic, .. } = self.topics.remove(id.0 as usize);
-        self.ids.remove(&topic);
-        give_back(&mut self.ids);
+        if let Ok(place) = self.ids.find_entry(KeyedHash.hash_one(&topic), |one| *one == id) {
+            place.remove();
+        }
         if self.topics.is_empty() && self.topics.capacity() > MAX_IDLE {
-            self.topics = Slab::new();
+            *self = Self::default();
         }
         Some((topic, Transition::FirstOrLast))
     }
 
     pub fn subscribers(&self, topic: &Topic) -> impl Iterator<Item = ConnectionKey> {
-        let entry = self.ids.get(topic).and_then(|id| self.topics.get(id.0 as usize));
+        let entry = self.id(topic).and_then(|id| self.topics.get(id.0 as usize));
         entry.into_iter().flat_map(|entry| entry.subscribers.iter())
     }
 
@@ -93,7 +91,8 @@ impl LocalSubscriptions {
     }
 
     pub fn shrink(&mut self) {
-        self.ids.shrink_to_fit();
+        let topics = &self.topics;
+        self.ids.shrink_to_fit(|id| hash_of(topics, *id));
         self.topics.shrink_to_fit();
         self.topics.iter_mut().for_each(|(_, entry)| entry.subscribers.shrink_to_fit());
         self.set_bytes = self.topics.iter().map(|(_, entry)| entry.subscribers.heap_bytes()).sum();
@@ -116,10 +115,23 @@ impl LocalSubscriptions {
 
     /// What the subscriptions take. In constant time.
     pub fn heap_bytes(&self) -> usize {
-        table_bytes(self.ids.capacity(), size_of::<(Topic, TopicId)>())
+        table_bytes(self.ids.capacity(), size_of::<TopicId>())
             + self.topics.capacity() * size_of::<Entry>()
             + self.set_bytes
     }
+
+    fn intern(&mut self, topic: &Topic) -> Option<TopicId> {
+        let entry = Entry { topic: topic.clone(), subscribers: LocalSubscribers::default() };
+        // A shard would need 2^32 topics to run out of ids.
+        let id = TopicId(u32::try_from(self.topics.insert(entry)).ok()?);
+        let topics = &self.topics;
+        self.ids.insert_unique(KeyedHash.hash_one(topic), id, |id| hash_of(topics, *id));
+        Some(id)
+    }
+}
+
+fn hash_of(topics: &Slab<Entry>, id: TopicId) -> u64 {
+    topics.get(id.0 as usize).map_or(0, |entry| KeyedHash.hash_one(&entry.topic))
 }
 
 #[cfg(test)]
