@@ -53,8 +53,8 @@ describe('a panic', { skip: canPanic() ? false : 'this build has no points to pa
     assert.equal(again, 'works')
   })
 
-  it('in a task costs one handshake', async (test) => {
-    const { refused, again } = await panicking(test, 'a handshake')
+  it('in the answer to an upgrade request costs one handshake', async (test) => {
+    const { refused, again } = await panicking(test, 'an upgrade request')
     assert.equal(refused, 1)
     assert.equal(again, 'works')
   })

@@ -8,9 +8,6 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { CommandFailed, ROOT, main } from './run.mjs'
 
-/** Circles through a file below one of these are reported and do not fail. */
-const TOLERATED = ['src/binding/', 'src/core/', 'src/hub/', 'src/shard/']
-
 /** @returns {Map<string, string>} the text of each Rust file below `folder`, by its path from `root`. */
 export function readSources(root = ROOT, folder = 'src') {
   const names = readdirSync(join(root, folder), { recursive: true }).filter((name) => name.endsWith('.rs'))
@@ -300,17 +297,12 @@ function components(imports) {
 export function checkCircles() {
   const sources = readSources()
   const circles = findCircles(sources)
-  const isTolerated = (circle) => circle.some((file) => TOLERATED.some((folder) => file.startsWith(folder)))
   for (const circle of circles) {
-    console.log(`${isTolerated(circle) ? 'tolerated: ' : ''}${circle.length} files import each other: ${circle.join(', ')}`)
+    console.log(`${circle.length} files import each other: ${circle.join(', ')}`)
     console.log(`  ${shortestWay(sources, circle).join(' → ')}`)
   }
-  for (const folder of TOLERATED) {
-    if (!circles.some((circle) => circle.some((file) => file.startsWith(folder)))) console.log(`${folder} has no circle: it need not be tolerated`)
-  }
-  const bad = circles.filter((circle) => !isTolerated(circle))
-  if (bad.length > 0) throw new CommandFailed(`${bad.length} ${bad.length === 1 ? 'circle' : 'circles'} of imports`)
-  console.log(`${sources.size} files, ${circles.length === 0 ? 'no circle' : 'no other circle'}`)
+  if (circles.length > 0) throw new CommandFailed(`${circles.length} ${circles.length === 1 ? 'circle' : 'circles'} of imports`)
+  console.log(`${sources.size} files, no circle`)
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) await main(checkCircles)

@@ -7,8 +7,9 @@
 mod memory_effects;
 mod publishing;
 mod readings;
+mod sizes;
 
-pub use readings::{Counts, Sizes};
+pub use sizes::{Counts, Sizes};
 
 use std::collections::hash_map::RandomState;
 use std::io;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::WebSocketService;
+use super::sizes::{Counts, Sizes};
 use crate::application::circuit_breaker::Circuit;
 use crate::application::panic_guard;
 use crate::monitoring::health_checker::RuntimeInputs;
@@ -13,40 +14,6 @@ use crate::monitoring::statistics_collector::Statistics;
 use crate::shard::connection::CONNECTION_BYTES;
 use crate::shard::probe::{Inspection, ShardInspection};
 use crate::types::{BillId, HookKind, UserId};
-
-/// Counts for `getStats()` that are not in the statistics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub users: usize,
-    pub bills: usize,
-    pub subscribed_users: usize,
-    /// Pairs of a bill and a user.
-    pub subscriptions: usize,
-    pub queue_depth: usize,
-    pub queue_bytes: usize,
-    pub dedupe_entries: usize,
-}
-
-/// Bytes the service keeps, by what for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Connections and the table of users.
-    pub connections: usize,
-    /// The shards' topic indexes, as of about a second ago, and the table of who follows what.
-    pub subscriptions: usize,
-    /// Published updates that are remembered.
-    pub dedupe: usize,
-    /// Publishes that wait for a shard.
-    pub queues: usize,
-    /// Unwritten bytes of all connections.
-    pub buffers: usize,
-}
-
-impl Sizes {
-    pub fn total(&self) -> usize {
-        self.connections + self.subscriptions + self.dedupe + self.queues + self.buffers
-    }
-}
 
 impl WebSocketService {
     pub fn statistics(&self) -> Statistics {
