@@ -46,7 +46,7 @@ export class Bench {
     bench.#server = new Child(pin(spread ? `0-${CORES - 1}` : '0', spec.command), all, ['pipe', 'pipe', 'inherit'])
     const { port, runtime } = await bench.#server.answer()
     bench.runtime = runtime
-    const target = { port, secret: SECRET, dialect: spec.dialect ?? 'plain' }
+    const target = { port, secret: SECRET, dialect: spec.dialect ?? 'plain', tls: spec.env?.BENCH_TLS === 'on' }
     const descriptors = ['pipe', 'pipe', 'inherit', bench.#server.process.stdin]
     bench.#load = new Child(pin('1', [LOAD, JSON.stringify(target)]), process.env, descriptors)
     await bench.fill(400)

@@ -8,6 +8,7 @@ const BILL = 1
 const ALL = ['carillon', 'carillon-port', 'carillon-bridge', 'ws', 'ws-naive', 'socket.io', 'bun', 'uwebsockets', 'tungstenite', 'floor', 'floor-uring']
 const without = (...names) => ALL.filter((name) => !names.includes(name))
 const only = (...names) => names
+const TLS = only('carillon-https', 'carillon-port-tls', 'ws-https', 'bun-tls')
 const PLAIN = { main: 'cpu', columns: ['cpu', 'rate', 'p50', 'p99', 'max', 'loopP99', 'loopMax', 'rss'] }
 
 const lockstep = (topic, rounds, burst = 1) => ({ command: 'lockstep', topic, rounds, burst })
@@ -231,6 +232,64 @@ export const SCENARIOS = {
       const { outcome, ...figures } = await bench.measure(stream(EVERYBODY, 1, 5, 2, { drop_after: 1 }))
       const { seconds, latency } = outcome.recovery
       return { storm: { ...figures, recovery: seconds, handshakes: count / seconds, p50: latency.p50, p99: latency.p99 } }
+    },
+  },
+  tls: {
+    title: 'TLS: fan-out, burst, ping and pong, 1 000 connections',
+    servers: TLS,
+    per: 'delivery or pong',
+    ...PLAIN,
+    columns: ['cpu', 'mainCpu', 'rate', 'p50', 'p99', 'loopP99', 'rss'],
+    async run({ start, quick }) {
+      const bench = await start()
+      const lines = {}
+      await bench.open(quick ? 200 : 1000)
+      await bench.run(lockstep(EVERYBODY, 3))
+      lines['fan-out'] = await bench.measure(lockstep(EVERYBODY, quick ? 10 : 40))
+      await bench.run(lockstep(EVERYBODY, 1, 20))
+      lines['burst of 100'] = await bench.measure(lockstep(EVERYBODY, quick ? 1 : 3, 100))
+      lines['paced'] = await bench.measure(stream(EVERYBODY, 1, 20, quick ? 1 : 3))
+      await bench.run({ command: 'ping', rounds: 2 })
+      lines['ping and pong'] = await bench.measure({ command: 'ping', rounds: quick ? 5 : 30 }, { per: 'pongs' })
+      return lines
+    },
+  },
+  'tls-handshake': {
+    title: 'TLS handshakes with a token: 1 000 connections, 32 at one time',
+    servers: TLS,
+    main: 'cpu',
+    per: 'handshake',
+    columns: ['cpu', 'mainCpu', 'rate', 'loopP99', 'loopMax'],
+    async run({ start, quick }) {
+      const lines = {}
+      for (const resume of [false, true]) {
+        const bench = await start()
+        const handshakes = (count) => ({ command: 'open', count, topics_each: 0, in_flight: 32, resume })
+        await bench.run(handshakes(200))
+        lines[resume ? 'resumed' : 'full'] = await bench.measure(handshakes(quick ? 200 : 1000), { per: 'opened' })
+      }
+      return lines
+    },
+  },
+  'tls-idle': {
+    title: 'TLS: memory of 3 000 idle connections',
+    servers: TLS,
+    repetitions: 1,
+    main: 'rssPerConnection',
+    columns: ['rssPerConnection'],
+    async run({ start, quick }) {
+      const bench = await start({ env: { BENCH_LOOP: 'off' } })
+      const [first, count] = quick ? [100, 300] : [500, 3000]
+      const rest = async () => {
+        await bench.settle(quick ? 1000 : 6000)
+        await bench.usage()
+        await bench.settle(1000)
+        return bench.rss()
+      }
+      await bench.open(first)
+      const before = await rest()
+      await bench.open(count)
+      return { idle: { rssPerConnection: ((await rest()) - before) / count } }
     },
   },
   cost: {

@@ -22,10 +22,15 @@ export const SERVERS = {
   'socket.io': { label: 'Socket.IO', command: node('socket.io.mjs'), dialect: 'socketio', deflate: true },
   bun: { label: 'Bun', command: [here('node_modules/bun/bin/bun.exe'), here('servers/bun.mjs')], deflate: true },
   uwebsockets: { label: 'uWebSockets, C++', command: [here('load/target/uwebsockets/server')], deflate: true },
+  // TLS 1.3 on both sides, with the same certificate.
+  'carillon-https': { label: 'Carillon on https', command: node('carillon.mjs'), env: { BENCH_TLS: 'on' } },
+  'carillon-port-tls': { label: 'Carillon, own port, TLS', command: node('carillon.mjs'), env: { BENCH_MODE: 'port', BENCH_TLS: 'on' } },
+  'ws-https': { label: 'ws on https', command: node('ws.mjs'), env: { BENCH_TLS: 'on' } },
+  'bun-tls': { label: 'Bun, TLS', command: [here('node_modules/bun/bin/bun.exe'), here('servers/bun.mjs')], env: { BENCH_TLS: 'on' } },
   tungstenite: { label: 'tokio-tungstenite', command: built('tungstenite') },
   floor: { label: 'floor: send(2)', command: built('floor') },
   'floor-uring': { label: 'floor: io_uring', command: [...built('floor'), 'uring'] },
 }
 
 /** What the others are compared with. */
-export const REFERENCES = { ws: 'ws', floor: 'floor' }
+export const REFERENCES = { ws: 'ws', 'ws-https': 'ws-https', floor: 'floor' }

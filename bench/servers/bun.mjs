@@ -3,6 +3,7 @@
 import { createSecretKey } from 'node:crypto'
 import jwt from 'jsonwebtoken'
 import { greeting, message, reply, serve } from './serve.mjs'
+import { tls } from './tls.mjs'
 
 const { BENCH_SECRET, BENCH_COMPRESSION } = process.env
 // Given a string, jsonwebtoken tries it as a public key first, at a price.
@@ -13,6 +14,7 @@ const COMPRESSED_FROM = 1024
 const server = Bun.serve({
   hostname: '127.0.0.1',
   port: 0,
+  tls,
   fetch(request, server) {
     let user
     try {

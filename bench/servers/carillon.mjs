@@ -1,8 +1,8 @@
 // Carillon. BENCH_MODE: attached to an http.Server, on its own port, or attached with Node pumping the bytes.
 
-import http from 'node:http'
 import carillon from '../../index.js'
 import { serve } from './serve.mjs'
+import { createServer, tls } from './tls.mjs'
 
 const { BENCH_SECRET, BENCH_MODE = 'attached', BENCH_COMPRESSION, BENCH_OPTIONS = '{}' } = process.env
 
@@ -15,8 +15,8 @@ const service = new carillon.WebSocketService({
 })
 
 async function listen() {
-  if (BENCH_MODE === 'port') return (await service.listen({ port: 0, host: '127.0.0.1' })).port
-  const server = http.createServer()
+  if (BENCH_MODE === 'port') return (await service.listen({ port: 0, host: '127.0.0.1', tls })).port
+  const server = createServer()
   service.initialize(server)
   await new Promise((resolve) => server.listen(0, '127.0.0.1', 4096, resolve))
   return server.address().port

@@ -1,17 +1,17 @@
 // What applications on `ws` do. BENCH_MODE: `naive` serialises for every connection, `tuned` once per message.
 
 import { createSecretKey } from 'node:crypto'
-import http from 'node:http'
 import jwt from 'jsonwebtoken'
 import { WebSocketServer } from 'ws'
 import { greeting, message, reply, serve } from './serve.mjs'
+import { createServer } from './tls.mjs'
 
 const { BENCH_SECRET, BENCH_MODE = 'tuned', BENCH_COMPRESSION } = process.env
 const naive = BENCH_MODE === 'naive'
 // Given a string, jsonwebtoken tries it as a public key first, for 300 µs each time.
 const key = naive ? BENCH_SECRET : createSecretKey(Buffer.from(BENCH_SECRET))
 
-const server = http.createServer()
+const server = createServer()
 const sockets = new WebSocketServer({
   noServer: true,
   clientTracking: true,

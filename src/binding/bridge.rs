@@ -1,57 +1,93 @@
-//! Node's end of `transport::bridge`: pumps the bytes of a socket that stays with Node. Runs on Node's thread.
+//! Node's end of `transport::bridge`: the sockets that stay with Node, and the queue of those that have work.
 //!
-//! The socket's listeners put received bytes into the channel; the shard's work arrives as a task of `event_dispatcher`. The socket is
-//! held until it has closed.
+//! A shard puts a socket that has work into [`Ready`] and wakes Node's thread with the first; there one call of `bridge.js` serves many.
+//! The sockets belong to Node's thread.
+
+mod batch;
+mod script;
 
 use std::any::Any;
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use napi::bindgen_prelude::{Buffer, FnArgs, Function, FunctionCallContext, JsValue, JsValuesTupleIntoVec, Object};
+use napi::bindgen_prelude::{JsValue, Object};
 use napi::{Env, Result};
+use slab::Slab;
 use tracing::Dispatch;
 
-use crate::binding::js_task::BridgeId;
 use crate::binding::node_application::NodeApplication;
-use crate::binding::reference::Reference;
-use crate::binding::{guard, values};
+use crate::binding::values;
 use crate::transport::Source;
-use crate::transport::bridge::{Bridge, Channel, Notifier, SocketAction, Work};
-
-/// Milliseconds without progress that a peer may take to read the remaining bytes before an orderly end.
-const CLOSE_TIMEOUT: u32 = 5000;
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+use crate::transport::bridge::{Bridge, Channel, Notifier};
+use batch::Batch;
+use script::{Events, Received, Script};
 
 /// The bridges whose sockets are open.
 pub struct Bridges {
-    application: Arc<NodeApplication>,
+    ready: Arc<Ready>,
     log: Dispatch,
-    open: RefCell<HashMap<BridgeId, JsSocket>>,
+    sockets: RefCell<Slab<JsSocket>>,
+    /// Taken from the queue and not served yet.
+    taken: RefCell<VecDeque<Entry>>,
+    script: RefCell<Option<Rc<Script>>>,
+    next_number: Cell<u64>,
 }
 
 struct JsSocket {
+    number: u64,
     channel: Arc<Channel>,
-    socket: Reference,
+    /// Serves the bridges for as long as one is open.
+    _server: Rc<dyn Any>,
+}
+
+/// The sockets that have work. Shared with the shards.
+struct Ready {
+    application: Arc<NodeApplication>,
+    queue: Mutex<Vec<Entry>>,
+}
+
+/// A socket by its place, which is reused, and its number, which is not.
+#[derive(Clone, Copy)]
+struct Entry {
+    place: usize,
+    number: u64,
 }
 
 struct NotifyNode {
-    application: Arc<NodeApplication>,
-    id: BridgeId,
+    ready: Arc<Ready>,
+    entry: Entry,
+}
+
+impl Ready {
+    fn queue(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Notifier for NotifyNode {
     fn notify(&self) {
-        self.application.serve_bridge(self.id);
+        let mut queue = self.ready.queue();
+        queue.push(self.entry);
+        let is_first = queue.len() == 1;
+        drop(queue);
+        if is_first {
+            self.ready.application.serve_bridges();
+        }
     }
 }
 
 impl Bridges {
     pub fn new(application: Arc<NodeApplication>, log: Dispatch) -> Rc<Self> {
-        Rc::new(Self { application, log, open: RefCell::default() })
+        Rc::new(Self {
+            ready: Arc::new(Ready { application, queue: Mutex::default() }),
+            log,
+            sockets: RefCell::default(),
+            taken: RefCell::default(),
+            script: RefCell::default(),
+            next_number: Cell::default(),
+        })
     }
 
     /// Opens a bridge to a socket of Node's and returns the shard's end.
@@ -59,140 +95,127 @@ impl Bridges {
     /// The socket remains one of its server's connections, whose `close()` waits for it: Node has no way to remove it. It holds `server`,
     /// which calls [`Bridges::serve`], until it has closed: sockets may outlive the service's object.
     pub fn open(self: &Rc<Self>, env: &Env, socket: &Object<'_>, server: Rc<dyn Any>) -> Result<Source> {
-        let id = BridgeId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
-        let channel = Channel::new(Box::new(NotifyNode { application: self.application.clone(), id }));
-        let bridge = Bridge::new(channel.clone());
-        self.add_listeners(env, socket, id, &channel, server)?;
-        // The server's settings for requests do not apply to the connection. A stream that is no socket has none of these methods.
-        call_if_present(socket, "setTimeout", FnArgs::from((0,)))?;
-        call_if_present(socket, "setNoDelay", FnArgs::from((true,)))?;
-        // Neither an idle connection nor a handshake keeps the process alive.
-        call_if_present(socket, "unref", ())?;
-        let js_socket = JsSocket { channel, socket: Reference::strong(env, &socket.to_unknown())? };
-        self.open.borrow_mut().insert(id, js_socket);
-        values::call_method(socket, "resume", ())?;
-        Ok(Source::Bridge(bridge))
-    }
-
-    fn add_listeners(
-        self: &Rc<Self>,
-        env: &Env,
-        socket: &Object<'_>,
-        id: BridgeId,
-        channel: &Arc<Channel>,
-        server: Rc<dyn Any>,
-    ) -> Result<()> {
-        on(env, socket, "data", {
-            let (channel, log) = (channel.clone(), self.log.clone());
-            move |context| {
-                let socket: Object<'_> = context.this()?;
-                let Ok(bytes) = context.first_arg::<Buffer>() else {
-                    // The application has set an encoding. The bytes are lost, so the connection is ended.
-                    tracing::dispatcher::with_default(&log, || {
-                        tracing::warn!("a bridged socket does not deliver bytes");
-                    });
-                    values::call_method(&socket, "destroy", ())?;
-                    return Ok(());
-                };
-                if !channel.receive(&bytes) {
-                    values::call_method(&socket, "pause", ())?;
-                }
-                Ok(())
-            }
-        })?;
-        on(env, socket, "drain", {
-            let channel = channel.clone();
-            move |_| {
-                channel.flushed();
-                Ok(())
-            }
-        })?;
-        on(env, socket, "end", {
-            let channel = channel.clone();
-            move |_| {
-                channel.peer_ended();
-                Ok(())
-            }
-        })?;
-        // A failure is followed by `close`.
-        on(env, socket, "error", |_| Ok(()))?;
-        on(env, socket, "close", {
-            let (channel, bridges) = (channel.clone(), self.clone());
-            move |_| {
-                let _server = &server;
-                channel.peer_closed();
-                bridges.open.borrow_mut().remove(&id);
-                Ok(())
-            }
-        })
-    }
-
-    /// Does what the shard has asked for. A socket that fails is destroyed.
-    pub fn serve(&self, env: &Env, id: BridgeId) {
-        let (channel, socket) = {
-            let open = self.open.borrow();
-            let Some(end) = open.get(&id) else { return };
-            let Some(socket) = end.socket.object(env) else { return };
-            (end.channel.clone(), socket)
-        };
-        if let Err(failure) = carry_out(env, &socket, &channel) {
+        let script = self.script(env)?;
+        let place = self.sockets.borrow().vacant_key();
+        let number = self.next_number.replace(self.next_number.get() + 1);
+        let entry = Entry { place, number };
+        let channel = Channel::new(Box::new(NotifyNode { ready: self.ready.clone(), entry }));
+        self.sockets.borrow_mut().insert(JsSocket { number, channel: channel.clone(), _server: server });
+        if let Err(failure) = script.open(env, &socket.to_unknown(), place) {
             channel.peer_closed();
-            values::clear_exception(env);
-            tracing::debug!(failure = failure.reason, "a bridged socket failed");
-            if values::call_method(&socket, "destroy", ()).is_err() {
+            drop(self.remove(place));
+            return Err(failure);
+        }
+        Ok(Source::Bridge(Bridge::new(channel)))
+    }
+
+    /// Does what shards have asked for, for some sockets. `true` if others wait.
+    pub fn serve(&self, env: &Env) -> bool {
+        if self.taken.borrow().is_empty() {
+            let entries = std::mem::take(&mut *self.ready.queue());
+            self.taken.borrow_mut().extend(entries);
+        }
+        let mut batch = Batch::default();
+        let mut served = Vec::new();
+        while !batch.is_full()
+            && let Some(entry) = self.next()
+        {
+            let Some(channel) = self.channel(entry.place, Some(entry.number)) else { continue };
+            batch.add(entry.place, &channel.take_work());
+            served.push(channel);
+        }
+        if !batch.is_empty() {
+            self.carry_out(env, batch, &served);
+        }
+        !self.taken.borrow().is_empty()
+    }
+
+    fn carry_out(&self, env: &Env, batch: Batch, served: &[Arc<Channel>]) {
+        let script = self.script.borrow().clone();
+        let served_all = script.map_or_else(|| Ok(Vec::new()), |script| script.serve(env, batch));
+        match served_all {
+            Ok(flushed) => {
+                served
+                    .iter()
+                    .zip(flushed)
+                    .filter(|(_, is_flushed)| *is_flushed)
+                    .for_each(|(channel, _)| channel.flushed());
+            }
+            Err(failure) => {
                 values::clear_exception(env);
+                tracing::error!(failure = failure.reason, "bridged sockets could not be served");
+                served.iter().for_each(|channel| channel.peer_closed());
             }
         }
     }
-}
 
-fn on(
-    env: &Env,
-    socket: &Object<'_>,
-    event: &str,
-    listener: impl Fn(FunctionCallContext<'_>) -> Result<()> + 'static,
-) -> Result<()> {
-    let listener: Function<'_, (), ()> = guard::function(env, "carillonBridge", listener)?;
-    values::call_method(socket, "on", FnArgs::from((event, listener.to_unknown())))?;
-    Ok(())
-}
-
-fn call_if_present(socket: &Object<'_>, method: &str, args: impl JsValuesTupleIntoVec) -> Result<()> {
-    if values::kind(&values::property(socket, method)?) == "function" {
-        values::call_method(socket, method, args)?;
+    fn script(self: &Rc<Self>, env: &Env) -> Result<Rc<Script>> {
+        if let Some(script) = &*self.script.borrow() {
+            return Ok(script.clone());
+        }
+        let weak: Weak<Self> = Rc::downgrade(self);
+        let script = Rc::new(Script::new(env, move || weak.upgrade())?);
+        self.script.replace(Some(script.clone()));
+        Ok(script)
     }
-    Ok(())
+
+    fn next(&self) -> Option<Entry> {
+        self.taken.borrow_mut().pop_front()
+    }
+
+    /// The channel of the socket at a place. With a number: unless it is another socket by now.
+    fn channel(&self, place: usize, number: Option<u64>) -> Option<Arc<Channel>> {
+        let sockets = self.sockets.borrow();
+        let socket = sockets.get(place).filter(|socket| number.is_none_or(|number| socket.number == number))?;
+        Some(socket.channel.clone())
+    }
+
+    fn remove(&self, place: usize) -> Option<JsSocket> {
+        self.sockets.borrow_mut().try_remove(place)
+    }
 }
 
-fn carry_out(env: &Env, socket: &Object<'_>, channel: &Channel) -> Result<()> {
-    let Work { write, resume, action } = channel.take_work();
-    if action == SocketAction::Destroy {
-        values::call_method(socket, "destroy", ())?;
-        return Ok(());
+impl Events for Bridges {
+    fn received(&self, place: usize, bytes: Option<&[u8]>) -> Received {
+        let Some(bytes) = bytes else {
+            // The application has set an encoding. The bytes are lost, so the connection is ended.
+            tracing::dispatcher::with_default(&self.log, || {
+                tracing::warn!("a bridged socket does not deliver bytes");
+            });
+            return Received::Destroy;
+        };
+        match self.sockets.borrow().get(place) {
+            Some(socket) if socket.channel.receive(bytes) => Received::Continue,
+            Some(_) => Received::Pause,
+            None => Received::Destroy,
+        }
     }
-    if !write.is_empty() {
-        let took_all = values::call_method(socket, "write", FnArgs::from((Buffer::from(write),)))?;
-        if took_all.coerce_to_bool()? {
+
+    fn drained(&self, place: usize) {
+        if let Some(channel) = self.channel(place, None) {
             channel.flushed();
         }
     }
-    if resume {
-        values::call_method(socket, "resume", ())?;
-    }
-    match action {
-        SocketAction::Keep | SocketAction::Destroy => {}
-        SocketAction::End => {
-            values::call_method(socket, "end", ())?;
-        }
-        SocketAction::Close => {
-            let destroy: Function<'_, (), ()> = guard::function(env, "carillonClosing", |context| {
-                values::call_method(&context.this::<Object<'_>>()?, "destroy", ())?;
-                Ok(())
-            })?;
-            call_if_present(socket, "setTimeout", FnArgs::from((CLOSE_TIMEOUT, destroy.to_unknown())))?;
-            values::call_method(socket, "end", ())?;
-            call_if_present(socket, "destroySoon", ())?;
+
+    fn ended(&self, place: usize) {
+        if let Some(channel) = self.channel(place, None) {
+            channel.peer_ended();
         }
     }
-    Ok(())
+
+    fn failed(&self, place: usize, failure: &napi::Error) {
+        tracing::dispatcher::with_default(&self.log, || {
+            tracing::debug!(failure = failure.reason, "a bridged socket failed");
+        });
+        if let Some(channel) = self.channel(place, None) {
+            channel.peer_closed();
+        }
+    }
+
+    fn closed(&self, place: usize) {
+        // The last reference to the service may be dropped with it, so nothing is borrowed.
+        if let Some(socket) = self.remove(place) {
+            socket.channel.peer_closed();
+        }
+    }
 }

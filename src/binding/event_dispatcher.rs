@@ -277,7 +277,12 @@ impl EventDispatcher {
                     let _ = answer.send(usage);
                 }
             }
-            JsTask::ServeBridge(id) => self.bridges.serve(env, id),
+            JsTask::ServeBridges => {
+                if self.bridges.serve(env) {
+                    // Behind the hooks that wait.
+                    self.backlog.borrow_mut().extend([JsTask::ServeBridges]);
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! Every exported method is written inside [`call`] and every function given to JavaScript is made by [`function`]; a test reads the
 //! sources for that (`tests/binding_guards.rs`).
 
-use napi::bindgen_prelude::{Function, FunctionCallContext, JsValuesTupleIntoVec};
+use napi::bindgen_prelude::{Function, FunctionCallContext, JsValuesTupleIntoVec, ToNapiValue};
 use napi::{Env, Result};
 
 use crate::application::panic_guard;
@@ -37,8 +37,25 @@ pub fn function<'env, Args: JsValuesTupleIntoVec>(
     name: &'static str,
     body: impl Fn(FunctionCallContext<'_>) -> Result<()> + 'static,
 ) -> Result<Function<'env, Args, ()>> {
+    create(env, name, body)
+}
+
+/// The same with a result. After a panic it returns the default.
+pub fn returning<'env, R: ToNapiValue + Default>(
+    env: &'env Env,
+    name: &'static str,
+    body: impl Fn(FunctionCallContext<'_>) -> Result<R> + 'static,
+) -> Result<Function<'env, (), R>> {
+    create(env, name, body)
+}
+
+fn create<'env, Args: JsValuesTupleIntoVec, R: ToNapiValue + Default>(
+    env: &'env Env,
+    name: &'static str,
+    body: impl Fn(FunctionCallContext<'_>) -> Result<R> + 'static,
+) -> Result<Function<'env, Args, R>> {
     env.create_function_from_closure(name, move |context: FunctionCallContext<'_>| {
         let env = *context.env;
-        catch(&env, name, || body(context)).unwrap_or(Ok(()))
+        catch(&env, name, || body(context)).unwrap_or_else(|| Ok(R::default()))
     })
 }

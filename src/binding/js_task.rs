@@ -20,8 +20,8 @@ pub enum JsTask {
         context: Map<String, Value>,
     },
     MeasureHeap(oneshot::Sender<Usage>),
-    /// The shard of a bridge has work for the bridge's socket.
-    ServeBridge(BridgeId),
+    /// Bridges have work for their sockets.
+    ServeBridges,
 }
 
 impl JsTask {
@@ -30,10 +30,6 @@ impl JsTask {
         !matches!(self, Self::Emit(_) | Self::Log { .. })
     }
 }
-
-/// Identifies a bridge within the process. Never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BridgeId(pub u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LogLevel {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use crate::application::interface::{Answer, Application, Event, EventKind, HookCall};
-use crate::binding::js_task::{BridgeId, JsTask, LogLevel};
+use crate::binding::js_task::{JsTask, LogLevel};
 use crate::binding::memory;
 use crate::memory::sources::Usage;
 
@@ -91,8 +91,8 @@ impl NodeApplication {
         self.send(JsTask::Log { level, message, context });
     }
 
-    pub fn serve_bridge(&self, id: BridgeId) {
-        self.send(JsTask::ServeBridge(id));
+    pub fn serve_bridges(&self) {
+        self.send(JsTask::ServeBridges);
     }
 
     pub fn health_check_taken(&self) {

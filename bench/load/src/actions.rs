@@ -93,7 +93,7 @@ impl Generator {
         for (key, connection) in &mut self.connections {
             if mem::take(&mut connection.paused) {
                 self.ledger.rejoin(&connection.subscriptions);
-                self.poll.registry().register(&mut connection.stream, Token(key), Interest::READABLE).map_err(text)?;
+                connection.stream.register(self.poll.registry(), Token(key), Interest::READABLE).map_err(text)?;
             }
         }
         let (mut arrived, mut since) = (0, Instant::now());

@@ -12,6 +12,8 @@ pub struct Target {
     pub port: u16,
     pub secret: String,
     pub dialect: Dialect,
+    #[serde(default)]
+    pub tls: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -52,6 +54,8 @@ pub struct Opening {
     /// How many different ones there are.
     pub topics_of: u32,
     pub deflate: bool,
+    /// With TLS: resumes an earlier session where the server has given a ticket.
+    pub resume: bool,
     /// Handshakes at one time.
     pub in_flight: u32,
     /// Not read from once it is subscribed.

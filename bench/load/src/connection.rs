@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::command::{Dialect, Opening};
 use crate::ledger::{EVERYBODY, Subscription, Topic};
 use crate::token::Signer;
+use crate::stream::{Sessions, Stream};
 use crate::wire;
 
 /// Addresses of the loopback network that connections come from, in turn: each has its own ports.
@@ -32,7 +33,7 @@ pub enum Phase {
 }
 
 pub struct Connection {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub phase: Phase,
     pub paused: bool,
     /// The part of a frame that has come.
@@ -46,7 +47,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub fn begin(number: u64, port: u16, opening: &Opening) -> io::Result<Self> {
+    /// `sessions`: for TLS.
+    pub fn begin(number: u64, port: u16, opening: &Opening, sessions: Option<&Sessions>) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -59,8 +61,13 @@ impl Connection {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
+        let socket = TcpStream::from_std(socket.into());
+        let stream = match sessions {
+            None => Stream::Plain(socket),
+            Some(sessions) => sessions.begin(socket, opening.resume)?,
+        };
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
+            stream,
             phase: Phase::Connecting,
             paused: false,
             rest: Vec::new(),

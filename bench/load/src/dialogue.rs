@@ -67,7 +67,7 @@ impl Generator {
         self.pending -= 1;
         self.open += 1;
         self.tally.opened += 1;
-        if self.opening.paused && self.poll.registry().deregister(&mut connection.stream).is_ok() {
+        if self.opening.paused && connection.stream.deregister(self.poll.registry()).is_ok() {
             self.ledger.leave(&connection.subscriptions);
             connection.paused = true;
         }

@@ -17,6 +17,7 @@ use slab::Slab;
 use crate::command::{Opening, Outcome, Recovery, Target};
 use crate::connection::{Connection, Phase};
 use crate::ledger::Ledger;
+use crate::stream::Sessions;
 use crate::token::Signer;
 use crate::wire;
 
@@ -31,6 +32,7 @@ pub(crate) const NO_CODE: u16 = 1006;
 pub struct Generator {
     pub(crate) target: Target,
     pub(crate) signer: Signer,
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) server: File,
     pub(crate) poll: Poll,
     pub(crate) events: Events,
@@ -73,6 +75,7 @@ impl Generator {
     pub fn new(target: Target, server: File, poll: Poll) -> Self {
         Self {
             signer: Signer::new(&target.secret),
+            sessions: target.tls.then(Sessions::new),
             target,
             server,
             poll,
@@ -153,8 +156,8 @@ impl Generator {
             self.next_number += 1;
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let begun = Connection::begin(number, self.target.port, &self.opening).and_then(|mut connection| {
-                self.poll.registry().register(&mut connection.stream, Token(entry.key()), interest)?;
+            let begun = Connection::begin(number, self.target.port, &self.opening, self.sessions.as_ref()).and_then(|mut connection| {
+                connection.stream.register(self.poll.registry(), Token(entry.key()), interest)?;
                 Ok(connection)
             });
             match begun {
@@ -175,8 +178,8 @@ impl Generator {
             return;
         }
         if connection.phase == Phase::Connecting {
-            let sent = match connection.stream.peer_addr() {
-                Ok(_) => connection.handshake(self.target.dialect, &self.signer, self.opening.deflate),
+            let sent = match connection.stream.is_connected() {
+                Ok(()) => connection.handshake(self.target.dialect, &self.signer, self.opening.deflate),
                 Err(error) if error.kind() == ErrorKind::NotConnected && !ends => return,
                 Err(error) => Err(error),
             };
@@ -225,7 +228,7 @@ impl Generator {
                 return fate;
             }
             // Events come once per change: a short read has taken all there is, unless the end is behind it.
-            if length < buffer.len() && !ends {
+            if length < buffer.len() && !ends && self.connections[key].stream.short_read_is_last() {
                 return Fate::Stays;
             }
         }

@@ -11,5 +11,6 @@ pub mod control;
 mod dialogue;
 pub mod generator;
 pub mod ledger;
+pub mod stream;
 pub mod token;
 pub mod wire;
