@@ -130,7 +130,7 @@ impl<P: Origin> Stream<P> {
     /// An own publication was delivered to local subscribers without a position, while the broker was away. `origin` is the id of the
     /// first attempt to publish it.
     pub fn delivered_locally(&mut self, origin: PublicationId) {
-        self.note(origin);
+        // Not noted as the newest of this node: earlier ones may be missing still.
         self.remember(origin);
     }
 

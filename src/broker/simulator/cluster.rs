@@ -61,7 +61,7 @@ enum Line {
         is_covered: bool,
     },
     Gap(Position),
-    /// In the history when the topic was first followed: of no concern to subscribers that came later.
+    /// In the history when the topic was first followed, or when subscribers were told of a gap.
     Adopted(PublicationId),
     /// Delivered at once, without a position.
     Unplaced(PublicationId),
@@ -349,6 +349,12 @@ impl Cluster {
                 }
                 Step::Gap { reason, position } => {
                     self.count(reason.as_str());
+                    // Subscribers that are told reload, which covers what the history has up to there.
+                    let node = &mut self.nodes[node];
+                    let history: Vec<_> =
+                        node.stream.ring().map_or(Vec::new(), |ring| ring.newest(usize::MAX).collect());
+                    let covered = history.into_iter().filter(|entry| entry.position.offset <= position.offset);
+                    node.log.extend(covered.map(|entry| Line::Adopted(entry.payload.origin)));
                     Line::Gap(position)
                 }
                 Step::Fetch { from } => {
