@@ -159,6 +159,17 @@ impl<P: Origin> Stream<P> {
         self.fetch = Fetch::Idle;
     }
 
+    /// The connection to the broker has ended, with the fetch. What it pushed and could not be placed is in the history, or of a line
+    /// that was lost: the next fetch tells.
+    pub fn disconnected(&mut self) {
+        self.fetch = Fetch::Idle;
+        // Before the first fetch, what is held says what subscribers must receive of it.
+        if self.ring.is_some() {
+            self.held.clear();
+            self.held_bytes = 0;
+        }
+    }
+
     /// The reply to a fetch.
     pub fn fetched(&mut self, history: FetchedHistory<P>, now: u64, steps: &mut Vec<Step<P>>) {
         let Fetch::UnderWay { is_stale } = std::mem::replace(&mut self.fetch, Fetch::Idle) else { return };
@@ -269,6 +280,8 @@ impl<P: Origin> Stream<P> {
             untried -= 1;
             match self.relate(&entry) {
                 Relation::Known => self.held_bytes -= entry.bytes,
+                // The line goes past it without it, or it has left the ring.
+                Relation::Unexplained if self.is_passed(&entry) => self.held_bytes -= entry.bytes,
                 Relation::Next => {
                     self.held_bytes -= entry.bytes;
                     self.deliver(entry, now, steps);
@@ -279,6 +292,10 @@ impl<P: Origin> Stream<P> {
             }
         }
         has_delivered
+    }
+
+    fn is_passed(&self, entry: &Entry<P>) -> bool {
+        self.top().is_some_and(|top| entry.position.epoch == top.epoch && entry.position.offset <= top.offset)
     }
 
     fn relate(&self, entry: &Entry<P>) -> Relation {

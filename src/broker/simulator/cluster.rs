@@ -274,7 +274,7 @@ impl Cluster {
             node.is_connected = false;
             node.pushes.clear();
             node.replies.clear();
-            node.stream.fetch_failed();
+            node.stream.disconnected();
         }
     }
 
