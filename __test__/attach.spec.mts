@@ -206,12 +206,12 @@ describe('the end of the process', () => {
   }
 
   const endings: Array<[name: string, order: string, code: number, execArgv?: string[]]> = [
-    ['comes by itself when the server is closed and nobody has called shutdown()', 'close', 0],
+    ['comes by itself when the server is closed without a call of shutdown()', 'close', 0],
     ['comes by itself when the service is garbage', 'collect', 0, ['--expose-gc']],
     ['comes with process.exit()', 'exit', 7],
     ['comes with process.exit() in the middle of publishing', 'busy', 0],
     ['comes with an uncaught exception', 'throw', 1],
-    ['comes after a shutdown nobody waits for', 'shutdown', 0],
+    ['comes after a shutdown that is not awaited', 'shutdown', 0],
   ]
   for (const [name, order, code, execArgv] of endings) {
     it(`${name}: code ${code}`, async (test) => {

@@ -254,7 +254,7 @@ describe('lookupUser', () => {
     })
   }
 
-  it('is told the user and the claims, and only of tokens that are valid', async (test) => {
+  it('receives the user and the claims, and only those of valid tokens', async (test) => {
     const calls: unknown[] = []
     const site = await TestServer.open(test, { lookupUser: (...given) => calls.push(given) })
     assert.equal(await site.status(tokenOf('eve', { key: 'another key' })), 401)

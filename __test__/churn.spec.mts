@@ -64,7 +64,7 @@ async function churn(port: number, count: number): Promise<void> {
     let leave = (): void => {}
     const leaving = new Promise<void>((resolve) => (leave = resolve))
     const visits: Array<ReturnType<typeof visit>> = []
-    // In handfuls, so that nobody waits in the listen queue.
+    // A few at a time, so that none waits in the listen queue.
     for (let index = 0; index < size; index += 100) {
       const handful = Array.from({ length: Math.min(100, size - index) }, (_, offset) => visit(port, first + index + offset, leaving))
       await Promise.all(handful.map(({ subscribed }) => subscribed))

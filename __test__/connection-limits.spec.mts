@@ -72,7 +72,7 @@ for (const [way, open] of Object.entries(ways)) {
       assert.match(service.metricsText(), /carillon_connections_closed_total\{reason="replaced"\} 4/)
     })
 
-    it('takes nobody\'s place when it is refused for another reason', async (test) => {
+    it('replaces no connection when it is refused for another reason', async (test) => {
       const { service, url } = await open(test, {
         connectionLimit: 'close-oldest',
         runtime: { MAX_CONNECTIONS_PER_USER: 1 },

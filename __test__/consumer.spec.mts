@@ -65,7 +65,7 @@ describe('a strict application', () => {
     }
   }
 
-  it('is told of a mistake', async () => {
+  it('gets an error for a mistake', async () => {
     writeFileSync(join(folder, 'mistake.mts'), `import { webSocketService } from 'carillon'\nwebSocketService.initialize(8080)\n`)
     assert.match(await compile(ROOT, 'nodenext', ['mistake.mts']), /^mistake\.mts\(2,\d+\): error TS2345/)
   })

@@ -121,7 +121,7 @@ async function send(port: number, user: string, bytes: Buffer, deflate?: boolean
 
 for (const mode of ['plain', 'bridge', 'own']) {
   describe(`what a peer can cost (${mode})`, () => {
-    it('holds up nobody, whatever one connection sends', async (test) => {
+    it('delays no other connection, whatever one connection sends', async (test) => {
       const scene = await Scene.open(test, mode)
       for (const { name, bytes, deflate } of hostileInputs()) {
         const cost = await scene.holds(name, () => send(scene.port, 'villain', bytes, deflate))
@@ -129,7 +129,7 @@ for (const mode of ['plain', 'bridge', 'own']) {
       }
     })
 
-    it('holds up nobody when a hundred connections send the worst at once', async (test) => {
+    it('delays no other connection when a hundred send the worst at once', async (test) => {
       const scene = await Scene.open(test, mode)
       const bytes = hostileBurst()
       await scene.holds('a hundred connections', async () => {

@@ -187,7 +187,7 @@ describe('a bill update that was there already', () => {
     assert.deepEqual(client.received('bill_update').at(-1)?.['update'].author, 'bob')
   })
 
-  it('is one even if nobody received it', async (test) => {
+  it('is one even if no connection received it', async (test) => {
     const { site, client, publish, duplicates } = await open(test)
     publish([7, update({ text: 'a' })])
     await client.subscribe(7)
@@ -299,7 +299,7 @@ describe('every connection', () => {
     }
   })
 
-  it('of a user is sent the user\'s notifications, and nobody else is', async (test) => {
+  it('of a user is sent the user\'s notifications, and no other connection is', async (test) => {
     const site = await TestServer.open(test, { threads: 3 })
     const [one, two, bob] = [await site.connect('ann'), await site.connect('ann'), await site.connect('bob')]
     const before = site.service.getStats()
@@ -377,7 +377,7 @@ describe('more than the queue may hold', () => {
     assert.ok(errors.length >= 1 && errors.length <= seconds, `${errors.length} events in ${seconds} s`)
   })
 
-  it('is nobody\'s fault when nobody listens', async (test) => {
+  it('is no error without a listener', async (test) => {
     const site = await TestServer.open(test, { maxQueueBytes: 1024 })
     const client = await site.connect('ann')
     while (site.service.getStats().queueOverflows === 0) site.service.sendUserNotification('ann', notice('x'.repeat(900)))

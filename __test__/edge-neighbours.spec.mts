@@ -1,4 +1,4 @@
-// Our path beside the libraries that applications put on the same server, as their manuals say to: whoever was attached first.
+// Our path beside the libraries that applications put on the same server, as their manuals say to, attached in either order.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'

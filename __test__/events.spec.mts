@@ -210,7 +210,7 @@ describe('the logger', () => {
     assert.ok(winston.lines.length > 0)
   })
 
-  it('is told of what happens, and never of tokens, secrets or contents', async (test) => {
+  it('reports what happens, and never tokens, secrets or contents', async (test) => {
     const log = new Log()
     const site = await TestServer.open(test, {
       logger: log.logger,

@@ -113,7 +113,7 @@ describe('getters', () => {
     })
   }
 
-  it('answer for nothing and for the unknown as for nobody', () => {
+  it('answer for no user and for an unknown one alike', () => {
     for (const user of [undefined, null, '', 'nobody'] as never[]) {
       assert.deepEqual([service.isUserConnected(user), service.getConnectionCount(user), service.getUserSubscriptions(user)], [false, 0, []])
     }

@@ -191,7 +191,7 @@ describe('a handshake that is refused', () => {
     })
   }
 
-  it('is told of the first fault in the order of the checks', async (test) => {
+  it('gets the first error in the order of the checks', async (test) => {
     const site = await TestServer.open(test, { lookupUser: (user) => user === 'ann' })
     const request = {
       method: 'PUT',
@@ -333,7 +333,7 @@ describe('what is not ours', () => {
     assert.equal(await get('/'), 'the application')
   })
 
-  it('a foreign path is refused when nobody else listens', async (test) => {
+  it('a foreign path is refused without another listener', async (test) => {
     const site = await TestServer.open(test)
     assert.equal(await refusal(site, good({ target: '/hot-reload' })), rejection('path'))
   })

@@ -1,4 +1,4 @@
-// Peers that break every rule. Each costs its own connection and nothing else: another one goes on, the process lives.
+// Peers that break every rule. Each loses its own connection and nothing else: another one stays open, the process lives.
 
 import assert from 'node:assert/strict'
 import { randomBytes, randomInt } from 'node:crypto'
@@ -20,7 +20,7 @@ interface Scene {
   site: TestServer
   /** Must still be there, and be served, whatever the other one does. */
   bystander: Client
-  /** Both work, and nobody else is there. */
+  /** Both work, and there is no other connection. */
   unharmed: () => Promise<void>
 }
 
@@ -277,7 +277,7 @@ describe('a peer that goes', () => {
     for (const end of ['reset', 'destroy', 'half'] as const) {
       it(`${name}, with ${end === 'reset' ? 'a reset' : end === 'half' ? 'half a close' : 'a close'}, leaves nothing behind`, async (test) => {
         const { site, unharmed } = await open(test, { runtime: { MAX_CONNECTIONS_PER_USER: 100 } })
-        // Listened to from the start: an event nobody listens to is not told.
+        // Listened to from the start: an event without a listener is not emitted.
         let hear = (): void => {}
         site.service.on('disconnection', () => hear())
         for (const _ of upTo(10)) {
@@ -301,7 +301,7 @@ describe('a peer that goes', () => {
 describe('a peer that does not read', () => {
   const filler = 'x'.repeat(100_000)
 
-  it('is closed when too much waits for it, and the application is told', async (test) => {
+  it('is closed when too much waits for it, and the application gets an event', async (test) => {
     const { site, bystander, unharmed } = await open(test, { maxBackpressure: 200_000, compression: false })
     const told = new Promise<{ userId: string; action: string; pendingBytes: number }>((resolve) => site.service.once('slowConsumer', resolve))
     const gone = site.event('disconnection', 'ann')
@@ -356,7 +356,7 @@ describe('a peer that does not read', () => {
     await peer.response()
     peer.socket.pause()
     const requests = Buffer.concat(upTo(200).map((index) => text({ type: 'x'.repeat(1000), messageId: index })))
-    // Up to 100 MB of requests and as much of replies, unless somebody stops taking them.
+    // Up to 100 MB of requests and as much of replies, unless one side stops reading.
     let isStuck = false
     for (let count = 0; count < 500 && !isStuck && !peer.socket.destroyed; count++) {
       isStuck = !peer.socket.write(requests) && peer.socket.writableLength > 8 * MEGABYTE

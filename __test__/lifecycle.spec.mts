@@ -268,7 +268,7 @@ describe('the heartbeat', () => {
     }
   }
 
-  it('pings, and keeps whoever answers', async (test) => {
+  it('pings, and keeps the connections that answer', async (test) => {
     const site = await TestServer.open(test, CALM)
     const client = await site.connect('ann')
     assert.equal((await client.take('connected'))['data'].config.heartbeatInterval, 400)
@@ -280,7 +280,7 @@ describe('the heartbeat', () => {
     assert.equal(site.service.getConnectionCount('ann'), 1)
   })
 
-  it('ends whoever does not, without a close frame', async (test) => {
+  it('ends those that do not, without a close frame', async (test) => {
     const site = await TestServer.open(test, FAST)
     const gone = site.event('disconnection')
     const peer = await site.rawConnection('ann')

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { TestServer } from './support/server.mjs'
 
 describe('messageRate', () => {
-  it('answers what is over it with an error, and closes whoever goes on', async (test) => {
+  it('answers what is over it with an error, and closes a connection that continues', async (test) => {
     const site = await TestServer.open(test, { messageRate: 1, messageBurst: 5 })
     const client = await site.connect('ann')
     const closed = new Promise<[number, string]>((resolve) =>

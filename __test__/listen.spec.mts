@@ -122,7 +122,7 @@ describe('an own port', () => {
     const { service, port } = await open(test)
     const client = await Client.open(url(port, 'ann'))
     const ended = service.shutdown()
-    await assert.rejects(RawPeer.connect(port), 'nobody listens any more')
+    await assert.rejects(RawPeer.connect(port), 'the port is closed')
     assert.deepEqual(await client.whenClosed(), { code: 1001, reason: 'Server shutdown' })
     await ended
     assert.deepEqual(await service.listen({ ...local, port }), { ...local, port })
@@ -165,7 +165,7 @@ describe('listen()', () => {
     await rejects(service, { ...local, port }, 'EADDRINUSE', new RegExp(`address already in use 127\\.0\\.0\\.1:${port}`))
     await rejects(service, { port: 0, host: '192.0.2.1' }, 'EADDRNOTAVAIL', /192\.0\.2\.1/)
     assert.equal(service.state, 'stopped')
-    // An attached service goes on as if nothing had been asked.
+    // An attached service continues as if nothing had been asked.
     const http = createServer(application)
     test.after(() => closeServer(http))
     service.initialize(http)
@@ -224,13 +224,13 @@ describe('a process with an own port', () => {
     assert.equal((await client.whenClosed()).code, 1001)
   })
 
-  it('serves on when nobody holds the service', async (test) => {
+  it('continues to serve when the service object is not referenced', async (test) => {
     const child = new Child(test, 'listening', ['forgotten'], ['--expose-gc'])
     const { port } = await child.hear('listening')
     await (await Client.open(url(port as number, 'ann'))).probe()
   })
 
-  it('ends at once when it is told to', async (test) => {
+  it('ends at once when it is asked to', async (test) => {
     const child = new Child(test, 'listening', ['exit'])
     const { port } = await child.hear('listening')
     const client = await Client.open(url(port as number, 'ann'))

@@ -1,4 +1,4 @@
-// Log lines reach real loggers whole, cannot be multiplied by peers, and stop nobody when they are not read.
+// Log lines reach real loggers whole, cannot be multiplied by peers, and block nothing when they are not read.
 
 import assert from 'node:assert/strict'
 import { Console } from 'node:console'
@@ -104,7 +104,7 @@ describe('CARILLON_LOG', () => {
   })
 })
 
-/** Has a child log more than its pipe holds while nobody reads, until it has served a client all the same. */
+/** Has a child log more than its pipe holds while it is not read, until it has served a client all the same. */
 async function flooded(test: import('./support/server.mjs').Scope): Promise<{ exit: Promise<{ stderr: string; code: number | null }>; tell: (what: 'read') => void }> {
   const child = new Child(test, 'flooding', [], [], { CARILLON_LOG: 'trace' })
   child.pauseStderr()

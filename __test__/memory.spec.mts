@@ -171,7 +171,7 @@ describe('memory pressure reported from outside', () => {
 })
 
 describe('a memory leak reported from outside', () => {
-  it('is told to every client and to listeners, and costs half of what is remembered', async (test) => {
+  it('is sent to every client and to listeners, and halves what is remembered', async (test) => {
     const site = await TestServer.open(test)
     const clients = await Promise.all(['ann', 'ann', 'bob'].map((user) => site.connect(user)))
     for (let number = 0; number < 8; number++) {

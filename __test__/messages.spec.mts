@@ -377,7 +377,7 @@ describe('preferences that the application keeps', () => {
     ['reject with something odd', () => Promise.reject({ toString() { throw new Error('odd') } })],
   ]
   for (const [name, fail] of failures) {
-    it(`may ${name}: the client is told, without the reason`, async (test) => {
+    it(`may ${name}: the client gets an error without the reason`, async (test) => {
       const { client } = await open(test, { load: fail, save: fail })
       client.send('get_preferences')
       assert.deepEqual(await client.take('error'), { type: 'error', message: 'Failed to get preferences' })
@@ -396,7 +396,7 @@ describe('preferences that the application keeps', () => {
     }
   })
 
-  it('may take their time: the connection goes on meanwhile', async (test) => {
+  it('may take their time: the connection stays usable meanwhile', async (test) => {
     let answer: (value: unknown) => void = () => {}
     const { client } = await open(test, { save, load: () => new Promise((resolve) => (answer = resolve)) })
     client.send('get_preferences')

@@ -135,7 +135,7 @@ describe('inspect()', () => {
     assert.equal(found.degradationLevel, 'normal')
   })
 
-  it('names whoever does not read', async (test) => {
+  it('names the connections that do not read', async (test) => {
     const site = await TestServer.open(test, { compression: false, slowConsumer: 'drop-newest', maxBackpressure: 1024 * 1024 })
     const slow = await site.connect('slow')
     slow.socket.pause()
@@ -143,7 +143,7 @@ describe('inspect()', () => {
     const data = { text: 'x'.repeat(100_000) }
     for (let count = 0; count < 100; count += 1) site.service.broadcastToAll({ type: 'news', data: { ...data, count } })
     await eventually(() => site.service.inspect().slowestConsumers[0]?.userId === 'slow', 'the slow one is found')
-    await eventually(() => (site.service.inspect().slowestConsumers[0]?.dropped ?? 0) > 0, 'what it lost is told')
+    await eventually(() => (site.service.inspect().slowestConsumers[0]?.dropped ?? 0) > 0, 'what it lost is counted')
     const [first] = site.service.inspect({ top: 1 }).slowestConsumers
     assert.match(first?.connectionId ?? '', /^slow-\d+$/)
     // Node takes what a bridged connection has, until its own buffers are full.

@@ -193,7 +193,7 @@ describe('configure', () => {
 })
 
 describe('BASE_CONFIG', () => {
-  it('holds the constants of the design, and nobody changes them', () => {
+  it('holds the constants of the design, which cannot be changed', () => {
     assert.deepEqual({ ...BASE_CONFIG }, {
       HEARTBEAT_INTERVAL: 30_000,
       HEALTH_CHECK_INTERVAL: 60_000,
@@ -308,7 +308,7 @@ describe('runtimeConfig', () => {
     assert.equal(await site.status(tokenOf('ann')), 101)
     assert.equal(await site.status(tokenOf('ann')), 401)
     site.service.runtimeConfig.set('MAX_CONNECTIONS_PER_USER', 1)
-    assert.equal(site.service.getConnectionCount('ann'), 2, 'nobody is thrown out')
+    assert.equal(site.service.getConnectionCount('ann'), 2, 'no connection is closed')
   })
 
   it('takes effect at once: the size from which is compressed', async (test) => {

@@ -8,7 +8,7 @@ import { TestServer } from './support/server.mjs'
 const AT = new Date('2026-03-01T12:00:00.000Z')
 const ISO = AT.toISOString()
 
-/** A model with members that are nobody else's. */
+/** A model with members of its own. */
 class Model {
   password = 'secret'
   constructor(readonly shown: object) {}

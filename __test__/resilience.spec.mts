@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { TestServer, withToken } from './support/server.mjs'
 import { tokenOf } from './support/token.mjs'
 
-/** Rejects as often as it is told, then answers. */
+/** Rejects as often as configured, then answers. */
 function failing(times: number): { lookupUser: () => Promise<boolean>; calls: () => number } {
   let calls = 0
   const lookupUser = async (): Promise<boolean> => {

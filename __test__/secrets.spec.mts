@@ -104,7 +104,7 @@ describe('a secret shorter than the hash', () => {
       else process.env['JWT_SECRET'] = inherited
     })
 
-    it('is told as well', async () => {
+    it('is reported as well', async () => {
       process.env['JWT_SECRET'] = 'short'
       const log = new Log()
       const service = new WebSocketService(options({ jwtSecret: undefined as never, logger: log.logger }))

@@ -3,7 +3,7 @@
 //! For conformance suites and for reading how the parts of `transport` fit together. Run with
 //! `cargo run --release --no-default-features --example echo -- 127.0.0.1:9001`; prints the address it listens on.
 //! With `bridge` as a second argument every byte goes over a bridge, whose other end is pumped here as Node would.
-//! One thread, one task per connection.
+//! One thread, one task per connection, one reactor for all of them.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -12,7 +12,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use carillon::error::CloseReason;
 use carillon::shard::outbox::{Flushed, Outbox};
@@ -24,7 +24,10 @@ use carillon::transport::encoding::Encoding;
 use carillon::transport::handshake;
 use carillon::transport::head_reader::HeadReader;
 use carillon::transport::origin::Origins;
+use carillon::transport::socket::Readiness;
+use carillon::transport::socket::reactor::{Reactor, Registry, WatchKey};
 use carillon::transport::{Source, Transport};
+use slab::Slab;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -39,9 +42,26 @@ const MAX_UNREAD: usize = 1024 * 1024;
 struct Server {
     policy: handshake::HandshakePolicy,
     bridges: bool,
+    registry: Registry,
+    /// By the key that each connection is registered under.
+    events: RefCell<Slab<Events>>,
     buffer: RefCell<Vec<u8>>,
     inflater: RefCell<Inflater>,
     deflaters: RefCell<Deflaters>,
+}
+
+/// What the reactor has reported of a connection since its task last asked.
+#[derive(Default)]
+struct Events {
+    readiness: Readiness,
+    task: Option<Waker>,
+}
+
+/// A transport whose task is woken by the reactor.
+struct Stream<'s> {
+    transport: Transport,
+    key: usize,
+    server: &'s Server,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -49,6 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".into());
     let listener = TcpListener::bind(address).await?;
     println!("ws://{}", listener.local_addr()?);
+    let (reactor, registry) = Reactor::new()?;
     let server = Rc::new(Server {
         policy: handshake::HandshakePolicy {
             path: "/".into(),
@@ -56,11 +77,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             origins: Origins::Any,
         },
         bridges: std::env::args().nth(2).is_some_and(|transport| transport == "bridge"),
+        registry,
+        events: RefCell::default(),
         buffer: RefCell::new(vec![0; 64 * 1024]),
         inflater: RefCell::default(),
         deflaters: RefCell::default(),
     });
     let accepting = async {
+        tokio::task::spawn_local(server.clone().watch(reactor));
         loop {
             let (stream, _) = listener.accept().await?;
             tokio::task::spawn_local(server.clone().serve(stream));
@@ -69,7 +93,49 @@ async fn main() -> Result<(), Box<dyn Error>> {
     LocalSet::new().run_until(accepting).await
 }
 
+impl Stream<'_> {
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.take_events(cx);
+        self.transport.poll_read(cx, buffer)
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.take_events(cx);
+        self.transport.poll_writable(cx)
+    }
+
+    fn take_events(&self, cx: &Context<'_>) {
+        if let Some(events) = self.server.events.borrow_mut().get_mut(self.key) {
+            self.transport.on_readiness(std::mem::take(&mut events.readiness));
+            events.task = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        self.transport.deregister(&self.server.registry);
+        self.server.events.borrow_mut().remove(self.key);
+    }
+}
+
 impl Server {
+    /// Wakes the task of each connection that the reactor reports.
+    async fn watch(self: Rc<Self>, mut reactor: Reactor) {
+        loop {
+            poll_fn(|cx| reactor.poll_events(cx)).await;
+            reactor.take_events(|key, readiness| {
+                if let Some(events) = self.events.borrow_mut().get_mut(key as usize) {
+                    events.readiness.add(readiness);
+                    if let Some(task) = events.task.take() {
+                        task.wake();
+                    }
+                }
+            });
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// A failure concerns this peer alone: it is gone.
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         let source = if self.bridges {
@@ -78,37 +144,44 @@ impl Server {
             let Ok(stream) = stream.into_std() else { return };
             Source::Descriptor(stream.into())
         };
-        let Ok(transport) = Transport::bind(source) else { return };
-        let _ = self.converse(&transport).await;
+        let key = self.events.borrow_mut().insert(Events::default());
+        match Transport::register(source, &self.registry, key as WatchKey) {
+            Ok(transport) => {
+                let _ = self.converse(&Stream { transport, key, server: &self }).await;
+            }
+            Err(_) => {
+                self.events.borrow_mut().remove(key);
+            }
+        }
     }
 
-    async fn converse(&self, transport: &Transport) -> io::Result<()> {
+    async fn converse(&self, stream: &Stream<'_>) -> io::Result<()> {
         let mut outbox = Outbox::default();
-        let Some((encoding, mut early)) = self.greet(transport, &mut outbox).await? else {
-            self.flush(transport, &mut outbox).await?;
-            transport.shutdown_write();
+        let Some((encoding, mut early)) = self.greet(stream, &mut outbox).await? else {
+            self.flush(stream, &mut outbox).await?;
+            stream.transport.shutdown_write();
             return Ok(());
         };
         let mut assembler = Assembler::new(encoding != Encoding::Plain);
         let mut flow = self.echo(&mut early, &mut assembler, encoding, &mut outbox);
         while flow.is_continue() {
-            let turn = poll_fn(|cx| self.turn(cx, transport, &mut assembler, encoding, &mut outbox));
+            let turn = poll_fn(|cx| self.turn(cx, stream, &mut assembler, encoding, &mut outbox));
             flow = turn.await?;
         }
-        self.flush(transport, &mut outbox).await?;
+        self.flush(stream, &mut outbox).await?;
         // Closing with bytes unread would reset the connection, and our close frame with it.
-        transport.shutdown_write();
+        stream.transport.shutdown_write();
         let mut sink = [0; 4096];
-        while poll_fn(|cx| transport.poll_read(cx, &mut sink)).await? > 0 {}
+        while poll_fn(|cx| stream.poll_read(cx, &mut sink)).await? > 0 {}
         Ok(())
     }
 
     /// Reads the request and queues the answer. `Some` if the peer is let in: how messages go, and what came early.
-    async fn greet(&self, transport: &Transport, outbox: &mut Outbox) -> io::Result<Option<(Encoding, Vec<u8>)>> {
+    async fn greet(&self, stream: &Stream<'_>, outbox: &mut Outbox) -> io::Result<Option<(Encoding, Vec<u8>)>> {
         let mut reader = HeadReader::default();
         let mut bytes = [0; 2048];
         loop {
-            let count = poll_fn(|cx| transport.poll_read(cx, &mut bytes)).await?;
+            let count = poll_fn(|cx| stream.poll_read(cx, &mut bytes)).await?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -132,19 +205,19 @@ impl Server {
     fn turn(
         &self,
         cx: &mut Context<'_>,
-        transport: &Transport,
+        stream: &Stream<'_>,
         assembler: &mut Assembler,
         encoding: Encoding,
         outbox: &mut Outbox,
     ) -> Poll<io::Result<ControlFlow<()>>> {
-        if let Poll::Ready(Err(failure)) = self.poll_flush(cx, transport, outbox) {
+        if let Poll::Ready(Err(failure)) = self.poll_flush(cx, stream, outbox) {
             return Poll::Ready(Err(failure));
         }
         if outbox.bytes() > MAX_UNREAD {
             return Poll::Pending;
         }
         let mut buffer = self.buffer.borrow_mut();
-        match ready!(transport.poll_read(cx, &mut buffer))? {
+        match ready!(stream.poll_read(cx, &mut buffer))? {
             0 => Poll::Ready(Ok(ControlFlow::Break(()))),
             count => {
                 let bytes = buffer.get_mut(..count).unwrap_or_default();
@@ -186,16 +259,16 @@ impl Server {
         flow
     }
 
-    async fn flush(&self, transport: &Transport, outbox: &mut Outbox) -> io::Result<()> {
-        poll_fn(|cx| self.poll_flush(cx, transport, outbox)).await
+    async fn flush(&self, stream: &Stream<'_>, outbox: &mut Outbox) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx, stream, outbox)).await
     }
 
-    fn poll_flush(&self, cx: &mut Context<'_>, transport: &Transport, outbox: &mut Outbox) -> Poll<io::Result<()>> {
+    fn poll_flush(&self, cx: &mut Context<'_>, stream: &Stream<'_>, outbox: &mut Outbox) -> Poll<io::Result<()>> {
         loop {
-            let flushed = outbox.flush(&mut self.deflaters.borrow_mut(), |parts| transport.try_write(parts))?;
+            let flushed = outbox.flush(&mut self.deflaters.borrow_mut(), |parts| stream.transport.try_write(parts))?;
             match flushed {
                 Flushed::Everything => return Poll::Ready(Ok(())),
-                Flushed::Blocked => ready!(transport.poll_writable(cx))?,
+                Flushed::Blocked => ready!(stream.poll_writable(cx))?,
             }
         }
     }

@@ -16,7 +16,7 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// What went wrong. Sorted by fault, see [`ErrorKind::fault`].
+/// What went wrong: a mistake of the caller, except for `Internal` and `Overloaded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// Another program has the port.
@@ -45,29 +45,7 @@ pub enum ErrorKind {
     PermissionDenied,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    Caller,
-    Ours,
-}
-
 impl ErrorKind {
-    pub fn fault(self) -> Fault {
-        match self {
-            Self::AddressInUse
-            | Self::AddressNotAvailable
-            | Self::AlreadyRunning
-            | Self::HostNotFound
-            | Self::InvalidArgument
-            | Self::InvalidOption
-            | Self::ListenFailed
-            | Self::NoJwtSecret
-            | Self::OutOfRange
-            | Self::PermissionDenied => Fault::Caller,
-            Self::Internal | Self::Overloaded => Fault::Ours,
-        }
-    }
-
     /// Stable and documented: what JavaScript finds in `error.code`.
     pub fn code(self) -> &'static str {
         match self {
@@ -120,7 +98,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Why we end a connection: the close code, its text, and whether the client should come back.
+/// Why we end a connection: the close code and its text.
 ///
 /// Codes are those of RFC 6455 §7.4.1 and its registry; the texts are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -170,19 +148,6 @@ impl CloseReason {
             Self::ServiceRestart => "Service restart",
             Self::Shutdown => "Server shutdown",
             Self::SlowConsumer => "Slow consumer",
-        }
-    }
-
-    /// Whether the same client, unchanged, may succeed with a new connection.
-    pub fn may_reconnect(self) -> bool {
-        match self {
-            Self::ServiceRestart | Self::Shutdown | Self::SlowConsumer | Self::RateLimited => true,
-            Self::AuthenticationRequired
-            | Self::InvalidData
-            | Self::MessageTooBig
-            | Self::ProtocolError
-            | Self::Replaced
-            | Self::TooManyFragments => false,
         }
     }
 }

@@ -102,7 +102,7 @@ async fn a_token_that_is_accepted_in_between_starts_the_count_anew() {
         assert_eq!(client.json().await["type"], expected);
     }
     for _ in 0..3 {
-        auth(&mut client, &token("somebody else")).await;
+        auth(&mut client, &token("another user")).await;
         assert_eq!(client.json().await["message"], "Authentication failed");
     }
     assert_eq!(client.closed().await.0, 1008);

@@ -106,7 +106,7 @@ async fn a_flood_from_the_peer_pauses_node_and_resumes_it() {
     let mut sent = 0;
     while node.channel.receive(&pings) {
         sent += pings.len();
-        assert!(sent < 16 * MEBIBYTE, "nobody says stop");
+        assert!(sent < 16 * MEBIBYTE, "the bridge does not push back");
         tokio::task::yield_now().await;
     }
     let last = text(&json!({ "type": "ping", "messageId": "the last" }).to_string());
@@ -179,7 +179,7 @@ async fn a_socket_that_is_gone_takes_the_connection_along_whatever_it_was_doing(
 }
 
 #[tokio::test]
-async fn shutdown_says_goodbye_and_destroys_whoever_does_not_answer() {
+async fn shutdown_closes_connections_and_destroys_those_that_do_not_answer() {
     let service = Service::with(TestHost::new(), |options| {
         options.base.shutdown_grace_period = std::time::Duration::from_millis(200);
     })

@@ -49,7 +49,7 @@ async fn the_oldest_connection_makes_room_for_the_newest() {
         assert_eq!(oldest.closed().await, (4009, "Replaced by a newer connection".into()));
         oldest.send(&close(4009, "")).await;
         oldest.ends().await;
-        // The end is told when the peer has gone, too.
+        // The event comes when the peer has closed its side.
         drop(oldest);
         assert_eq!(service.host.disconnection().await, (4009, "Replaced by a newer connection".into()));
         clients.push(newest);
@@ -109,7 +109,7 @@ async fn handshakes_that_settle_together_close_one_connection_each() {
     };
     let mut first = knock(LIMIT).await;
     let_in(&mut first).await;
-    // Whoever is not let in takes nobody's place.
+    // A rejected handshake replaces no connection.
     let mut unknown = knock(LIMIT).await;
     answer_all(false);
     for client in &mut unknown {
@@ -210,7 +210,7 @@ async fn a_refusal_may_be_told_by_a_close_code() {
         assert_eq!(foreign, (4403, "Forbidden".into()));
         let beyond = refused(address, request_of("ann", protocol)).await;
         assert_eq!(beyond, (4409, "Connection limit reached".into()));
-        // What is no request for an upgrade is told by its status.
+        // A request that is not for an upgrade is answered with a status.
         let mut elsewhere = Client::connect(address).await;
         elsewhere.send(&request("/elsewhere", "")).await;
         assert_eq!(elsewhere.refusal().await, 400);

@@ -99,7 +99,7 @@ async fn a_closed_port_refuses_at_once_who_comes() {
     service.core.shutdown(|| {});
     let refused = TcpStream::connect(address).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    // Whoever is there is told, and has its time.
+    // Open connections get the shutdown message, and the grace period.
     while client.json().await["type"] != "server_shutdown" {}
 }
 
@@ -143,12 +143,12 @@ async fn a_request_that_does_not_come_is_answered_with_408() {
 }
 
 #[tokio::test]
-async fn shutdown_closes_the_port_first_and_cuts_whoever_has_not_asked() {
+async fn shutdown_closes_the_port_first_and_aborts_connections_without_a_request() {
     let (service, address) = open(None).await;
     let mut silent = Client::connect(address).await;
     let mut client = Client::join(address, "ann", "").await;
     let ended = service.begin_shutdown();
-    let refused = TcpStream::connect(address).expect_err("nobody listens");
+    let refused = TcpStream::connect(address).expect_err("the port is closed");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     silent.ends().await;
     assert_eq!(client.json().await["type"], "server_shutdown");

@@ -38,7 +38,7 @@ fn idle_client(service: &Service, number: usize, headers: &str) -> TcpStream {
     stream
 }
 
-/// Bytes per connection of a crowd at a service that has seen nobody before.
+/// Bytes per connection of many at a service that has had none before.
 async fn heap_per_connection(headers: &'static str) -> usize {
     // A host that hears nothing: one that records would be counted too.
     let service = Service::with(TestHost::deaf(), |_| {}).await;
@@ -49,7 +49,7 @@ async fn heap_per_connection(headers: &'static str) -> usize {
     assert_eq!(service.core.counts().subscriptions, CONNECTIONS);
     leave(&service, crowd).await;
     // What stays is room in the tables, and who may come back: a second crowd adds nothing to it but deadlines that
-    // will find nobody.
+    // will find none.
     let left = heap::in_use() - before;
     leave(&service, join(&service, headers)).await;
     eventually(|| heap::in_use() - before < left + 160 * CONNECTIONS as isize).await;

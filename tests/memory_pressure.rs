@@ -137,7 +137,7 @@ async fn it_degrades_sheds_survives_and_recovers_and_readers_miss_nothing() {
     assert!(service.core.counts().dedupe_entries <= 1, "{}", service.core.counts().dedupe_entries);
     eventually(|| service.core.sizes().buffers < MEBIBYTE).await;
 
-    // Still critical: publishing goes on.
+    // Still critical: publishing continues.
     for _ in 0..20 {
         publish(&service, number);
         reader.reads_update(number).await;

@@ -24,7 +24,7 @@ fn with_length(first: u8, marker: u8, length: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn violations_are_closed_with_1002_and_cost_nobody_else_anything() {
+async fn violations_are_closed_with_1002_and_affect_no_other_connection() {
     let service = Service::start().await;
     let mut bystander = service.join("bystander").await;
     let violations: &[(&str, Vec<u8>)] = &[
@@ -45,7 +45,7 @@ async fn violations_are_closed_with_1002_and_cost_nobody_else_anything() {
         ("a long ping", ping(&[b'x'; 126])),
         ("a long close frame", frame(CLOSE, &[3; 126])),
         ("half a close code", frame(CLOSE, &[3])),
-        ("a close code nobody may send", close(1005, "")),
+        ("a close code that must not be sent", close(1005, "")),
         ("a close code that does not exist", close(999, "")),
     ];
     for (what, bytes) in violations {
@@ -54,7 +54,7 @@ async fn violations_are_closed_with_1002_and_cost_nobody_else_anything() {
         let (code, _) = client.closed().await;
         assert_eq!(code, 1002, "{what}");
         client.ends().await;
-        // The end is told when the peer has gone, too.
+        // The event comes when the peer has closed its side.
         drop(client);
         assert_eq!(service.host.disconnection().await.0, 1002, "{what}");
     }
@@ -315,7 +315,7 @@ async fn resets_at_any_moment_leave_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_reset_during_a_broadcast_harms_nobody_else() {
+async fn a_reset_during_a_broadcast_affects_no_other_connection() {
     let service = Service::start().await;
     let mut steady = service.follow("steady", 1).await;
     for round in 0..20 {

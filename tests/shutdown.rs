@@ -134,7 +134,7 @@ async fn admissions_under_way_are_answered_with_503() {
     assert_eq!(client.refusal().await, 503);
     drop(client);
     patiently(ended).await.unwrap();
-    // The application's answer finds nobody, and that is all.
+    // The application's answer has no receiver any more, and is dropped.
     let _ = answer.send(Ok(true));
     assert_eq!(service.core.statistics().total_connections, 0);
 }
@@ -161,7 +161,7 @@ async fn handshakes_after_the_beginning_of_the_end_are_refused_with_503() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn stop_waits_for_nobody() {
+async fn stop_waits_for_no_connection() {
     let (host, mut asking) = pending_look_ups();
     let service = Service::with(host, |options| options.threads = 2).await;
     let mut waiting = Vec::new();

@@ -1,4 +1,4 @@
-//! Connections that do not read: their memory is bounded, what is dropped is counted, and nobody else waits for them.
+//! Connections that do not read: their memory is bounded, what is dropped is counted, and no other connection waits for them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod support;
@@ -122,7 +122,7 @@ async fn drop_oldest_keeps_what_came_last_and_counts_the_rest() {
 /// Ends the service and sees that sent = delivered + dropped for the stuck client.
 async fn everything_is_accounted_for(service: &Service, mut steady: Client, stuck: &mut Client) -> Vec<u64> {
     let before = service.core.statistics();
-    assert_eq!(before.active_connections, 2, "nobody is closed");
+    assert_eq!(before.active_connections, 2, "no connection is closed");
     let ended = service.begin_shutdown();
     let (numbers, others, reason) = read_to_close(stuck).await;
     assert_eq!(reason, (1001, "Server shutdown".into()));

@@ -1,4 +1,4 @@
-//! Who follows what: the order in which it is told, the limit, and what it may cost.
+//! Subscriptions: the order of their events, the limit, and their cost.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod support;

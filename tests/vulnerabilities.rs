@@ -217,7 +217,7 @@ async fn handshake_cpu_and_headers() {
 #[tokio::test]
 async fn unbounded_outgoing_buffer() {
     let service = Service::start().await;
-    // Every ping wants a pong, and nobody reads them.
+    // Every ping is answered with a pong, and the peer reads none.
     for payload in [&b""[..], b"x", &[b'x'; 125]] {
         let mut client = Client::connect_narrow(service.address).await.enter("villain", "").await;
         let pings = ping(payload).repeat(64 * 1024 / (payload.len() + 6));
@@ -517,7 +517,7 @@ async fn authentication_skipped_on_a_side_path() {
     assert_eq!(service.core.bill_subscribers(BillId::new(1).unwrap()), []);
     client.send_json(&json!({ "type": "auth", "data": { "token": token("ann") } })).await;
     assert_eq!(client.json().await["type"], "connected");
-    // And nobody becomes somebody else afterwards.
+    // And no connection changes its user afterwards.
     client.send_json(&json!({ "type": "auth", "data": { "token": token("bob") } })).await;
     assert_eq!(client.json().await["message"], "Authentication failed");
     assert_eq!(service.core.connected_users().len(), 1);

@@ -15,21 +15,29 @@ impl Authority {
     /// `None` for what a URL parser refuses behind `http://`, and besides for everything that RFC 9110 §7.2 does
     /// not allow in a `Host`: user information, a path, percent escapes, an address in shorthand.
     pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = split_port(text)?;
-        let valid = match host.strip_prefix('[') {
-            Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
-            None => is_name_or_ipv4(host),
-        };
-        if !valid {
-            return None;
-        }
-        Some(Self { host: host.to_ascii_lowercase(), port: parse_port(port)? })
+        let (host, port) = read(text)?;
+        Some(Self { host: host.to_ascii_lowercase(), port })
+    }
+
+    /// Whether [`parse`](Self::parse) takes the text.
+    pub fn is_valid(text: &str) -> bool {
+        read(text).is_some()
     }
 
     /// Whether both name the same host and port, where a port that was not given is `default_port`.
     pub fn equals(&self, other: &Self, default_port: u16) -> bool {
         self.host == other.host && self.port.unwrap_or(default_port) == other.port.unwrap_or(default_port)
     }
+}
+
+/// The host as it stands, and the port.
+fn read(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = split_port(text)?;
+    let is_host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
+        None => is_name_or_ipv4(host),
+    };
+    if is_host { Some((host, parse_port(port)?)) } else { None }
 }
 
 /// The host, and what follows its colon: nothing if there is none.

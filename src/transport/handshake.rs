@@ -112,7 +112,9 @@ pub fn check(head: &RequestHead, policy: &HandshakePolicy) -> Result<Upgrade, Re
 ///
 /// A `Host` that makes no URL is answered like a bad token.
 pub fn token(head: &RequestHead) -> Result<Option<String>, Rejection> {
-    head.header("host").and_then(Authority::parse).ok_or(Rejection::Unauthorized)?;
+    if !head.header("host").is_some_and(Authority::is_valid) {
+        return Err(Rejection::Unauthorized);
+    }
     let without_fragment = head.target.split('#').next().unwrap_or_default();
     let query = without_fragment.split_once('?').map_or("", |(_, query)| query);
     let from_query = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
@@ -153,10 +155,10 @@ impl Upgrade {
             self.accept_key
         );
         if let Some(subprotocol) = &self.subprotocol {
-            response += &format!("Sec-WebSocket-Protocol: {subprotocol}\r\n");
+            response.extend(["Sec-WebSocket-Protocol: ", subprotocol, "\r\n"]);
         }
         if let Some(deflate) = &self.deflate {
-            response += &format!("Sec-WebSocket-Extensions: {}\r\n", deflate.response());
+            response.extend(["Sec-WebSocket-Extensions: ", &deflate.response(), "\r\n"]);
         }
         response += "\r\n";
         response.into_bytes()

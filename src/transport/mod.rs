@@ -44,11 +44,11 @@ pub enum Transport {
     Bridge(Bridge),
     /// A descriptor taken over from Node, or accepted by ourselves.
     Socket(Socket),
-    /// A session on a socket accepted by ourselves. Large, and so elsewhere.
+    /// A session on a socket accepted by ourselves. Boxed, since it is large.
     Tls(Box<Tls>),
 }
 
-/// Something bytes can come from that is not yet bound to a shard's thread.
+/// What a transport is made from. Not registered with a reactor yet, and so movable between threads.
 pub enum Source {
     /// Accepted by ourselves, every option set.
     Accepted(Descriptor),
@@ -73,10 +73,8 @@ impl Source {
             }
         }
     }
-}
 
-impl Source {
-    /// Whether the peer has gone already.
+    /// Whether the peer has ended the stream already, or is gone.
     pub fn has_ended(&self) -> bool {
         match self {
             Self::Bridge(bridge) => bridge.has_ended(),
@@ -88,16 +86,7 @@ impl Source {
 }
 
 impl Transport {
-    /// Binds the source to the runtime of the calling thread.
-    pub fn bind(source: Source) -> io::Result<Self> {
-        match source {
-            Source::Bridge(bridge) => Ok(Self::Bridge(bridge)),
-            Source::Accepted(descriptor) | Source::Descriptor(descriptor) => Socket::bind(descriptor).map(Self::Socket),
-            Source::Tls(descriptor, config) => Ok(Self::Tls(Box::new(Tls::new(Socket::bind(descriptor)?, config)?))),
-        }
-    }
-
-    /// Moves the registration to `key`. A transport that is bound to the runtime is registered.
+    /// Events are reported under `key` from now on.
     pub fn reregister(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         match self {
             Self::Bridge(bridge) => Ok(Self::Bridge(bridge)),
@@ -142,7 +131,7 @@ impl Transport {
         }
     }
 
-    /// Reads what is there; 0 is the end of the stream. After `Pending` the task is woken by the next bytes.
+    /// Reads what is there; 0 is the end of the stream. After `Pending` the task is woken, or the reactor reports an event.
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Bridge(bridge) => bridge.poll_read(cx, buffer),
@@ -151,7 +140,7 @@ impl Transport {
         }
     }
 
-    /// Whether a read that was pending left something behind, which nothing will give news of.
+    /// Whether a read that was pending left bytes behind which no event will report.
     pub fn is_readable(&self) -> bool {
         match self {
             Self::Bridge(_) | Self::Socket(_) => false,
@@ -159,7 +148,7 @@ impl Transport {
         }
     }
 
-    /// Ready when a write may succeed. After `Pending` the task is woken by room.
+    /// Ready when a write may succeed. After `Pending` the task is woken, or the reactor reports an event.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Bridge(bridge) => bridge.poll_writable(cx),

@@ -1,4 +1,4 @@
-//! A TCP or Unix socket, taken over from Node or accepted by ourselves, first on a runtime, then under its shard's reactor.
+//! A TCP or Unix socket, taken over from Node or accepted by ourselves, registered with its shard's reactor.
 //!
 //! Owns the descriptor. Every call comes from the shard's thread.
 #![allow(unsafe_code, reason = "registering descriptors; each use says why it is sound")]
@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -37,24 +37,15 @@ pub type Descriptor = OwnedFd;
 /// A listening socket, awaited by tasks of one thread's runtime.
 pub struct Listening(AsyncFd<Arc<TcpListener>>);
 
-pub struct Socket(Mode);
-
-enum Mode {
-    /// Whoever polls is woken by the runtime: for the time until a connection is open, and where there is no shard.
-    Awaited(Box<AsyncFd<socket2::Socket>>),
-    /// Watched by a shard's [`Reactor`](reactor::Reactor), which tells what it is ready for: small, since there is one per
-    /// connection.
-    Watched(Watched),
-}
-
-struct Watched {
+/// Nothing waits for it but a reactor: small, since there is one for each connection.
+pub struct Socket {
     socket: socket2::Socket,
     readiness: Cell<Readiness>,
 }
 
 impl Listening {
     pub fn bind(listener: Arc<TcpListener>) -> io::Result<Self> {
-        // Linux hands these on to what is accepted, which saves every newcomer the calls.
+        // Linux copies these to accepted sockets, which saves the calls for each.
         set_options(&SockRef::from(&*listener));
         listener.set_nonblocking(true)?;
         // SAFETY: the listener owns its descriptor, one of its owners is the `AsyncFd`, and it is neither closed nor
@@ -79,134 +70,43 @@ impl Listening {
 }
 
 impl Socket {
-    /// To be polled by tasks of the calling thread's runtime.
-    pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
-        Self::awaited(prepare(descriptor)?)
-    }
-
-    /// To be watched from the start.
+    /// Registers a connected socket: `registry`'s reactor reports under `key` what it is ready for.
     pub fn register(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
-        Self::watch_prepared(prepare(descriptor)?, registry, key)
+        Self::register_prepared(prepare(descriptor)?, registry, key)
     }
 
     /// The same for one that [`Listening`] has accepted.
     pub fn register_accepted(descriptor: Descriptor, registry: &Registry, key: WatchKey) -> io::Result<Self> {
-        Self::watch_prepared(descriptor.into(), registry, key)
+        Self::register_prepared(descriptor.into(), registry, key)
     }
 
-    /// From now on `registry`'s reactor tells under `key` what the socket is ready for, and no task is woken.
-    pub fn reregister(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
-        match self.0 {
-            Mode::Awaited(socket) => Self::watch_prepared((*socket).into_inner(), registry, key),
-            Mode::Watched(watched) => {
-                registry.rename(watched.socket.as_raw_fd(), key)?;
-                Ok(Self(Mode::Watched(watched)))
-            }
-        }
-    }
-
-    /// The reactor has news.
-    pub fn on_readiness(&self, readiness: Readiness) {
-        if let Mode::Watched(watched) = &self.0 {
-            watched.on_readiness(readiness);
-        }
-    }
-
-    /// The socket is about to go: its descriptor may live on elsewhere, and news of it must not.
-    pub fn deregister(&self, registry: &Registry) {
-        if let Mode::Watched(watched) = &self.0 {
-            registry.remove(watched.socket.as_raw_fd());
-        }
-    }
-
-    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        match &self.0 {
-            Mode::Awaited(socket) => poll_read_awaited(socket, cx, buffer),
-            Mode::Watched(watched) => watched.read(buffer),
-        }
-    }
-
-    /// Ready when a read may succeed.
-    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.0 {
-            Mode::Awaited(socket) => socket.poll_read_ready(cx).map_ok(|_guard| ()),
-            Mode::Watched(watched) if watched.readiness.get().readable => Poll::Ready(Ok(())),
-            Mode::Watched(_) => Poll::Pending,
-        }
-    }
-
-    /// Reads without waiting; `WouldBlock` if nothing is there.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.0 {
-            Mode::Awaited(socket) => socket.try_io(Interest::READABLE, |socket| read(socket, buffer)),
-            Mode::Watched(watched) => watched.try_read(buffer),
-        }
-    }
-
-    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &self.0 {
-            Mode::Awaited(socket) => socket.poll_write_ready(cx).map_ok(|_guard| ()),
-            Mode::Watched(watched) if watched.readiness.get().writable => Poll::Ready(Ok(())),
-            Mode::Watched(_) => Poll::Pending,
-        }
-    }
-
-    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &self.0 {
-            Mode::Awaited(socket) => socket.try_io(Interest::WRITABLE, |socket| send(socket, parts)),
-            Mode::Watched(watched) => watched.try_write(parts),
-        }
-    }
-
-    pub fn has_ended(&self) -> bool {
-        let is_told = matches!(&self.0, Mode::Watched(watched) if watched.readiness.get().ended);
-        is_told || has_ended(self.inner())
-    }
-
-    /// Whether something waits to be read; the end of the stream does not count.
-    pub fn has_unread(&self) -> bool {
-        self.inner().peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
-    }
-
-    pub fn shutdown_write(&self) {
-        // Fails only when the connection is gone, and then there is nobody to tell.
-        let _ = self.inner().shutdown(std::net::Shutdown::Write);
-    }
-
-    pub fn abort(&self) {
-        let _ = SockRef::from(self.inner()).set_linger(Some(Duration::ZERO));
-    }
-
-    fn awaited(socket: socket2::Socket) -> io::Result<Self> {
-        // SAFETY: the socket owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged
-        // before that is dropped or has given it back.
-        let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::WRITABLE) };
-        Ok(Self(Mode::Awaited(Box::new(registered.map_err(io::Error::from)?))))
-    }
-
-    fn watch_prepared(socket: socket2::Socket, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+    fn register_prepared(socket: socket2::Socket, registry: &Registry, key: WatchKey) -> io::Result<Self> {
         registry.add(socket.as_raw_fd(), key)?;
-        // What is there already is reported as the first news.
+        // What is there already is reported by the first event.
         let readiness = Cell::new(Readiness { writable: true, ..Readiness::default() });
-        Ok(Self(Mode::Watched(Watched { socket, readiness })))
+        Ok(Self { socket, readiness })
     }
 
-    fn inner(&self) -> &socket2::Socket {
-        match &self.0 {
-            Mode::Awaited(socket) => socket.get_ref(),
-            Mode::Watched(watched) => &watched.socket,
-        }
+    /// Events are reported under `key` from now on, and what is there already is reported again.
+    pub fn reregister(self, registry: &Registry, key: WatchKey) -> io::Result<Self> {
+        registry.rename(self.socket.as_raw_fd(), key)?;
+        Ok(self)
     }
-}
 
-impl Watched {
-    fn on_readiness(&self, readiness: Readiness) {
+    /// Takes an event of the reactor.
+    pub fn on_readiness(&self, readiness: Readiness) {
         let mut known = self.readiness.get();
         known.add(readiness);
         self.readiness.set(known);
     }
 
-    fn read(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// To be called before the socket is dropped: its descriptor may live on elsewhere, and must not be reported any more.
+    pub fn deregister(&self, registry: &Registry) {
+        registry.remove(self.socket.as_raw_fd());
+    }
+
+    /// As [`try_read`](Self::try_read). Nothing is woken after `Pending`: the reactor reports an event.
+    pub fn poll_read(&self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self.try_read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Ok(count) => {
@@ -222,7 +122,13 @@ impl Watched {
         }
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// Ready when a read may succeed.
+    pub fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.readiness.get().readable { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// Reads without waiting; `WouldBlock` if nothing is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let known = self.readiness.get();
         if !known.readable {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -234,7 +140,12 @@ impl Watched {
         result
     }
 
-    fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Ready when a write may succeed.
+    pub fn poll_writable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.readiness.get().writable { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    pub fn try_write(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let known = self.readiness.get();
         if !known.writable {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -244,6 +155,24 @@ impl Watched {
             self.readiness.set(Readiness { writable: false, ..known });
         }
         result
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.readiness.get().ended || has_ended(&self.socket)
+    }
+
+    /// Whether something waits to be read; the end of the stream does not count.
+    pub fn has_unread(&self) -> bool {
+        self.socket.peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
+    }
+
+    pub fn shutdown_write(&self) {
+        // Fails only when the connection is gone, and then there is nothing to shut down.
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    }
+
+    pub fn abort(&self) {
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -268,27 +197,6 @@ fn set_options(socket: &socket2::Socket) {
     let _ = socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE_AFTER));
     #[cfg(target_vendor = "apple")]
     let _ = socket.set_nosigpipe(true);
-}
-
-fn poll_read_awaited(
-    socket: &AsyncFd<socket2::Socket>,
-    cx: &mut Context<'_>,
-    buffer: &mut [u8],
-) -> Poll<io::Result<usize>> {
-    loop {
-        let mut guard = ready!(socket.poll_read_ready(cx))?;
-        match guard.try_io(|socket| read(socket.get_ref(), buffer)) {
-            Ok(Ok(count)) => {
-                // As above.
-                if count > 0 && count < buffer.len() {
-                    guard.clear_ready();
-                }
-                return Poll::Ready(Ok(count));
-            }
-            Ok(Err(error)) => return Poll::Ready(Err(error)),
-            Err(_would_block) => {}
-        }
-    }
 }
 
 fn read(mut socket: &socket2::Socket, buffer: &mut [u8]) -> io::Result<usize> {

@@ -33,7 +33,7 @@ pub(super) fn has_ended(socket: &socket2::Socket) -> bool {
     }
 }
 
-/// Here nothing is watched: whoever polls a socket is woken by the runtime.
+/// Nothing is registered here: the runtime wakes the task that polls a socket.
 pub mod reactor {
     use std::io;
     use std::task::{Context, Poll};
@@ -81,7 +81,7 @@ impl Listening {
 }
 
 impl Socket {
-    pub fn bind(descriptor: Descriptor) -> io::Result<Self> {
+    fn bind(descriptor: Descriptor) -> io::Result<Self> {
         let stream = std::net::TcpStream::from(descriptor);
         stream.set_nonblocking(true)?;
         // A peer that is gone already shows at the first read.

@@ -90,7 +90,7 @@ pub fn request_of(user: &str, headers: &str) -> Vec<u8> {
 impl Client {
     /// A connection that has said nothing yet.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = patiently(TcpStream::connect(address)).await.expect("somebody listens");
+        let stream = patiently(TcpStream::connect(address)).await.expect("the port is open");
         stream.set_nodelay(true).unwrap();
         Self { stream, unread: Vec::new() }
     }
@@ -99,7 +99,7 @@ impl Client {
     pub async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        let stream = patiently(socket.connect(address)).await.expect("somebody listens");
+        let stream = patiently(socket.connect(address)).await.expect("the port is open");
         Self { stream, unread: Vec::new() }
     }
 

@@ -1,4 +1,4 @@
-//! An application that records what it is told, answers look-ups as a test wishes, and can be made to panic.
+//! An application that records its events, answers look-ups as a test configures, and can be made to panic.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -32,7 +32,7 @@ pub struct TestHost {
     is_deaf: bool,
     fails_to_load: bool,
     calls: [AtomicUsize; HookKind::COUNT],
-    /// Who waits for preferences, if nobody is answered.
+    /// Calls for preferences that are kept unanswered.
     unanswered: Option<Mutex<Vec<Answer>>>,
 }
 

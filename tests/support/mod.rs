@@ -81,7 +81,7 @@ impl Service {
 
     /// Shuts down and waits until that is over.
     pub async fn shutdown(&self) {
-        patiently(self.begin_shutdown()).await.expect("the end is told");
+        patiently(self.begin_shutdown()).await.expect("the shutdown ends");
     }
 
     /// Orders the shutdown at once; what is returned tells its end.
@@ -171,7 +171,7 @@ pub async fn patiently<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("it happens in time")
 }
 
-/// Waits for a condition that nobody tells of.
+/// Waits for a condition that raises no event.
 pub async fn eventually(condition: impl Fn() -> bool) {
     patiently(async {
         let mut turn = tokio::time::interval(Duration::from_millis(1));

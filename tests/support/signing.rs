@@ -1,4 +1,4 @@
-//! Tokens as an application makes them, for whoever tests with a secret.
+//! Tokens as an application makes them, for tests with a secret.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,7 +1,7 @@
-//! Tells a shard which of its watched sockets have news: one system queue for all of them, itself awaited like a socket.
+//! Reports what a shard's sockets are ready for: one queue of the system for all of them, itself awaited like a socket.
 //!
-//! Owned by a shard, used on its thread. A socket the runtime awaits costs half a kilobyte, for its entry in the driver
-//! and for the task to wake; one that is watched costs a few bytes of its own.
+//! Owned by a shard, used on its thread. A socket that is registered with the runtime costs half a kilobyte, for its entry in the
+//! driver and for the task to wake; one that is registered here costs a few bytes.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -15,11 +15,11 @@ use tokio::io::unix::AsyncFd;
 
 use super::readiness::Readiness;
 
-/// What a watched socket's news come under.
+/// What tells the sockets of a reactor apart.
 pub type WatchKey = u32;
 
-/// News taken at once; what is left waits for the shard's next turn.
-const NEWS_PER_TURN: usize = 64;
+/// Events taken at once; what is left waits for the shard's next turn.
+const EVENTS_PER_TURN: usize = 64;
 
 const INTEREST: mio::Interest = mio::Interest::READABLE.add(mio::Interest::WRITABLE);
 
@@ -39,33 +39,33 @@ impl Reactor {
         // SAFETY: the queue owns its descriptor, is owned by the `AsyncFd`, and is neither closed nor exchanged before
         // that is dropped.
         let queue = unsafe { AsyncFd::register_with_interest(poll, Interest::READABLE) }.map_err(io::Error::from)?;
-        Ok((Self { queue, events: Events::with_capacity(NEWS_PER_TURN) }, Registry(registry)))
+        Ok((Self { queue, events: Events::with_capacity(EVENTS_PER_TURN) }, Registry(registry)))
     }
 
-    /// Ready when there is news; otherwise the task is woken by it.
+    /// Ready when there are events; otherwise the task is woken by the next.
     pub fn poll_events(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match ready!(self.queue.poll_read_ready_mut(cx)) {
             Ok(mut guard) => {
                 guard.retain_ready();
                 Poll::Ready(())
             }
-            // Only while the runtime goes down, and its tasks with it.
+            // Only while the runtime shuts down, and its tasks with it.
             Err(_) => Poll::Pending,
         }
     }
 
-    /// Hands over what is new, without waiting.
-    pub fn take_events(&mut self, mut news: impl FnMut(WatchKey, Readiness)) {
+    /// Hands over the events there are, without waiting.
+    pub fn take_events(&mut self, mut on_event: impl FnMut(WatchKey, Readiness)) {
         let events = &mut self.events;
         // "Would block" makes the next `poll_events` pending: only when nothing was left behind.
         let _ = self.queue.try_io_mut(Interest::READABLE, |queue| {
             queue.poll(events, Some(Duration::ZERO))?;
-            if events.iter().count() < NEWS_PER_TURN { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            if events.iter().count() < EVENTS_PER_TURN { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         for event in &self.events {
             // Only keys of this width are registered.
             let Ok(key) = WatchKey::try_from(event.token().0) else { continue };
-            news(
+            on_event(
                 key,
                 Readiness {
                     readable: event.is_readable(),
@@ -83,7 +83,7 @@ impl Registry {
         self.0.register(&mut SourceFd(&descriptor), Token(key as usize), INTEREST)
     }
 
-    /// What comes from now on comes under `key`, and what is there already comes again.
+    /// Events are reported under `key` from now on, and what is there already is reported again.
     pub(super) fn rename(&self, descriptor: RawFd, key: WatchKey) -> io::Result<()> {
         self.0.reregister(&mut SourceFd(&descriptor), Token(key as usize), INTEREST)
     }
@@ -102,18 +102,18 @@ mod tests {
     use super::super::Socket;
     use super::*;
 
-    async fn news(reactor: &mut Reactor) -> Vec<(WatchKey, Readiness)> {
+    async fn events(reactor: &mut Reactor) -> Vec<(WatchKey, Readiness)> {
         let mut taken = Vec::new();
         tokio::time::timeout(Duration::from_secs(10), std::future::poll_fn(|cx| reactor.poll_events(cx)))
             .await
-            .expect("news in time");
+            .expect("events in time");
         reactor.take_events(|key, readiness| taken.push((key, readiness)));
         taken
     }
 
     fn pair(registry: &Registry, key: WatchKey) -> (UnixStream, Socket) {
         let (peer, ours) = UnixStream::pair().expect("a pair");
-        (peer, Socket::register(ours.into(), registry, key).expect("it can be watched"))
+        (peer, Socket::register(ours.into(), registry, key).expect("it can be registered"))
     }
 
     fn read(socket: &Socket) -> Poll<io::Result<usize>> {
@@ -122,21 +122,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bytes_and_their_end_are_news_once() {
+    async fn bytes_and_their_end_are_reported_once() {
         let (mut reactor, registry) = Reactor::new().expect("a reactor");
         let (mut peer, socket) = pair(&registry, 7);
         assert!(read(&socket).is_pending(), "nothing is known yet");
-        let first = news(&mut reactor).await;
+        let first = events(&mut reactor).await;
         assert!(first.iter().all(|(key, readiness)| *key == 7 && readiness.writable && !readiness.readable));
         peer.write_all(b"abc").expect("room");
-        let told = news(&mut reactor).await;
-        assert!(matches!(told[..], [(7, Readiness { readable: true, ended: false, .. })]), "{told:?}");
-        socket.on_readiness(told[0].1);
+        let reported = events(&mut reactor).await;
+        assert!(matches!(reported[..], [(7, Readiness { readable: true, ended: false, .. })]), "{reported:?}");
+        socket.on_readiness(reported[0].1);
         assert!(matches!(read(&socket), Poll::Ready(Ok(3))));
         assert!(read(&socket).is_pending());
         peer.write_all(b"de").expect("room");
         drop(peer);
-        for (_, readiness) in news(&mut reactor).await {
+        for (_, readiness) in events(&mut reactor).await {
             socket.on_readiness(readiness);
         }
         assert!(matches!(read(&socket), Poll::Ready(Ok(2))), "what came before the end");
@@ -144,37 +144,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_news_than_fit_are_told_over_several_turns() {
+    async fn more_events_than_fit_are_reported_over_several_turns() {
         let (mut reactor, registry) = Reactor::new().expect("a reactor");
-        let count = 3 * NEWS_PER_TURN as u32;
+        let count = 3 * EVENTS_PER_TURN as u32;
         let mut sockets: Vec<_> = (0..count).map(|key| pair(&registry, key)).collect();
         for (peer, _) in &mut sockets {
             peer.write_all(b"x").expect("room");
         }
         let mut readable = std::collections::HashSet::new();
         while readable.len() < count as usize {
-            let told = news(&mut reactor).await;
-            assert!(told.len() <= NEWS_PER_TURN);
-            readable.extend(told.into_iter().filter(|(_, readiness)| readiness.readable).map(|(key, _)| key));
+            let reported = events(&mut reactor).await;
+            assert!(reported.len() <= EVENTS_PER_TURN);
+            readable.extend(reported.into_iter().filter(|(_, readiness)| readiness.readable).map(|(key, _)| key));
         }
     }
 
     #[tokio::test]
-    async fn an_awaited_socket_can_be_watched_from_then_on() {
+    async fn a_socket_can_be_registered_under_another_key() {
         let (mut reactor, registry) = Reactor::new().expect("a reactor");
-        let (mut peer, ours) = UnixStream::pair().expect("a pair");
-        let socket = Socket::bind(ours.into()).expect("it can be awaited");
+        let (mut peer, socket) = pair(&registry, 7);
         peer.write_all(b"early").expect("room");
-        std::future::poll_fn(|cx| socket.poll_readable(cx)).await.expect("bytes");
-        let socket = socket.reregister(&registry, 3).expect("it can be watched");
-        let told = news(&mut reactor).await;
-        assert!(matches!(told[..], [(3, Readiness { readable: true, .. })]), "{told:?}");
-        socket.on_readiness(told[0].1);
+        assert!(events(&mut reactor).await.iter().all(|(key, _)| *key == 7));
+        let socket = socket.reregister(&registry, 3).expect("it can be registered again");
+        let reported = events(&mut reactor).await;
+        assert!(matches!(reported[..], [(3, Readiness { readable: true, .. })]), "{reported:?}");
+        socket.on_readiness(reported[0].1);
         assert!(matches!(read(&socket), Poll::Ready(Ok(5))));
         socket.deregister(&registry);
-        peer.write_all(b"unheard").expect("room");
+        peer.write_all(b"unreported").expect("room");
         let (mut other, _kept) = pair(&registry, 4);
         other.write_all(b"x").expect("room");
-        assert!(news(&mut reactor).await.iter().all(|(key, _)| *key == 4));
+        assert!(events(&mut reactor).await.iter().all(|(key, _)| *key == 4));
     }
 }
