@@ -11,8 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::command::{Dialect, Opening};
 use crate::ledger::{EVERYBODY, Subscription, Topic};
-use crate::token::Signer;
 use crate::stream::{Sessions, Stream};
+use crate::token::Signer;
 use crate::wire;
 
 /// Addresses of the loopback network that connections come from, in turn: each has its own ports.

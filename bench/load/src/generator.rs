@@ -75,7 +75,7 @@ impl Generator {
     pub fn new(target: Target, server: File, poll: Poll) -> Self {
         Self {
             signer: Signer::new(&target.secret),
-            sessions: target.tls.then(Sessions::new),
+            sessions: target.tls.then(Sessions::default),
             target,
             server,
             poll,
@@ -156,10 +156,12 @@ impl Generator {
             self.next_number += 1;
             let entry = self.connections.vacant_entry();
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let begun = Connection::begin(number, self.target.port, &self.opening, self.sessions.as_ref()).and_then(|mut connection| {
-                connection.stream.register(self.poll.registry(), Token(entry.key()), interest)?;
-                Ok(connection)
-            });
+            let begun = Connection::begin(number, self.target.port, &self.opening, self.sessions.as_ref()).and_then(
+                |mut connection| {
+                    connection.stream.register(self.poll.registry(), Token(entry.key()), interest)?;
+                    Ok(connection)
+                },
+            );
             match begun {
                 Ok(connection) => {
                     entry.insert(connection);

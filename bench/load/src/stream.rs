@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 
@@ -29,17 +29,20 @@ pub struct Sessions {
     resumed: Arc<ClientConfig>,
 }
 
-impl Sessions {
-    pub fn new() -> Self {
+impl Default for Sessions {
+    fn default() -> Self {
         let config = |resumption| {
-            let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate));
+            let builder =
+                ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate));
             let mut config = builder.with_no_client_auth();
             config.resumption = resumption;
             Arc::new(config)
         };
         Self { full: config(Resumption::disabled()), resumed: config(Resumption::in_memory_sessions(64)) }
     }
+}
 
+impl Sessions {
     /// `resume`: with a ticket of an earlier session, if there is one.
     pub fn begin(&self, socket: TcpStream, resume: bool) -> io::Result<Stream> {
         let config = if resume { &self.resumed } else { &self.full };
