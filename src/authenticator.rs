@@ -69,7 +69,7 @@ pub enum TokenError {
     Claim(Claim),
 }
 
-/// A claim that is missing, of the wrong kind or for somebody else.
+/// A claim that is missing, of the wrong kind or for another audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Claim {
     Audience,
@@ -252,7 +252,7 @@ fn user_id(claim: &Value) -> Option<UserId> {
     match claim {
         Value::String(name) if !name.is_empty() => Some(UserId::new(name)),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(UserId::new(&number.to_string())),
-        // `42.0` and `4.2e1` are 42 to whoever made the token.
+        // `42.0` and `4.2e1` are 42 to the issuer of the token.
         Value::Number(number) => {
             let number = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() <= MAX_SAFE)?;
             Some(UserId::new(&(number as i64).to_string()))

@@ -67,7 +67,7 @@ fn read_secret(secret: &str, allowed: Option<&[String]>) -> Result<Read, Error> 
     if secret.is_empty() {
         return Err(Error::new(ErrorKind::NoJwtSecret, "jwtSecret is empty"));
     }
-    // A public key is no secret: whoever reads it could sign.
+    // A public key is no secret: anyone who reads it could sign.
     if let Some(kind) = public_key_in(secret) {
         return Err(invalid_option(format!(
             "jwtSecret (or JWT_SECRET) holds {kind}, which others may know; a public key belongs into jwtPublicKey"
@@ -86,7 +86,7 @@ fn read_secret(secret: &str, allowed: Option<&[String]>) -> Result<Read, Error> 
 fn read_public_key(pem: &str, allowed: Option<&[String]>) -> Result<Read, Error> {
     let names = allowed.ok_or_else(|| invalid_option("jwtAlgorithms is required with jwtPublicKey"))?;
     let algorithms = parse_algorithms(names)?;
-    // An HMAC keyed with what everybody may read proves nothing.
+    // An HMAC keyed with a public text proves nothing.
     if let Some(hmac) = algorithms.iter().find(|algorithm| algorithm.family() == AlgorithmFamily::Hmac) {
         return Err(invalid_option(format!("jwtAlgorithms: {hmac:?} needs a secret, not jwtPublicKey")));
     }

@@ -1,6 +1,6 @@
 //! Tells a text that holds a public key, whatever it is wrapped in, from a secret.
 //!
-//! Whoever signs with what may be known to others lets everybody in: a public key that was given as the secret is an error of the
+//! A secret that others may know lets anyone sign tokens: a public key that was given as the secret is an error of the
 //! configuration. Pure. Called when options are read and when JWT_SECRET changes, never per token.
 
 use base64::Engine;
@@ -62,7 +62,7 @@ fn key_in_encoded(encoded: &str, layers: usize) -> Option<&'static str> {
     find(text, layers.checked_sub(1)?)
 }
 
-/// The text without what nobody sees, and with the line ends that were written as `\n`.
+/// The text without invisible characters, and with the line ends that were written as `\n`.
 fn visible(text: &str) -> String {
     let is_invisible = |c: char| {
         matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
@@ -240,7 +240,7 @@ mod tests {
             "correct horse battery staple correct horse battery staple correct horse",
             &STANDARD.encode(&random),
             &STANDARD.encode([0xff; 64]),
-            &STANDARD.encode("a secret that somebody has encoded, of a good length, for the environment"),
+            &STANDARD.encode("a secret that was encoded, of a good length, for the environment"),
             "\u{1f511}\u{200b}\u{feff}",
         ] {
             assert_eq!(public_key_in(secret), None, "{secret:?}");

@@ -2,7 +2,7 @@
 //! smallest under all.
 //!
 //! `cargo test --no-default-features --features model --lib models`. With that feature `crate::sync` has locks that hand control
-//! to the scheduler, so the other unit tests cannot run with it. The bell is tokio's and no lock of ours: a ring is one
+//! to the scheduler, so the other unit tests cannot run with it. The notify is tokio's and no lock of ours: a ring is one
 //! step, between any two steps of the models.
 
 use std::collections::HashSet;
@@ -83,9 +83,9 @@ fn a_publish_is_queued_at_all_shards_or_at_none_whoever_else_publishes() {
 }
 
 /// A shard that sleeps when it finds nothing, as its loop does.
-async fn sleep_until(bell: &Notify, mut is_found: impl FnMut() -> bool) {
+async fn sleep_until(notify: &Notify, mut is_found: impl FnMut() -> bool) {
     while !is_found() {
-        bell.notified().await;
+        notify.notified().await;
     }
 }
 
@@ -93,14 +93,14 @@ async fn sleep_until(bell: &Notify, mut is_found: impl FnMut() -> bool) {
 fn no_publish_is_slept_through() {
     check_dfs(
         || {
-            let bell = Arc::new(Notify::new());
-            let queue = Arc::new(OperationQueue::new(1 << 20, bell.clone()));
+            let notify = Arc::new(Notify::new());
+            let queue = Arc::new(OperationQueue::new(1 << 20, notify.clone()));
             let publishing = queue.clone();
             let publisher =
                 thread::spawn(move || assert!(publish(&[publishing.clone()], 1) && publish(&[publishing], 2)));
             let mut taken = 0;
-            // A schedule in which the bell is missed ends as a deadlock, which fails the model.
-            future::block_on(sleep_until(&bell, || {
+            // A schedule in which the notify is missed ends as a deadlock, which fails the model.
+            future::block_on(sleep_until(&notify, || {
                 taken += take_all(&queue).len();
                 taken == 2
             }));
@@ -114,8 +114,8 @@ fn no_publish_is_slept_through() {
 fn no_connection_that_was_woken_is_slept_through() {
     check_random(
         || {
-            let bell = Arc::new(Notify::new());
-            let queue = Arc::new(WakeQueue::new(bell.clone()));
+            let notify = Arc::new(Notify::new());
+            let queue = Arc::new(WakeQueue::new(notify.clone()));
             let wakers: Vec<_> = (0..3_u32)
                 .map(|key| {
                     let waker =
@@ -124,7 +124,7 @@ fn no_connection_that_was_woken_is_slept_through() {
                 })
                 .collect();
             let mut woken = HashSet::new();
-            future::block_on(sleep_until(&bell, || {
+            future::block_on(sleep_until(&notify, || {
                 woken.extend(queue.take());
                 woken.len() == 3
             }));
@@ -170,7 +170,7 @@ fn handshakes_of_several_shards_never_pass_the_limit_and_leave_nothing() {
     );
 }
 
-/// Two shards whose connections of one user follow a bill and leave it, while somebody publishes and somebody asks.
+/// Two shards whose connections of one user follow a bill and leave it, while a publisher routes and a getter reads.
 fn shards_and_a_publisher() {
     let topic = Topic::Bill(BillId::new(7).expect("a valid number"));
     let table = Arc::new(RoutingTable::default());
@@ -191,7 +191,7 @@ fn shards_and_a_publisher() {
                 change(true, 1);
                 change(true, 2);
                 change(false, 1);
-                // Whoever has been told `subscribed` gets every publish from now on.
+                // After `subscribed` a client gets every publication.
                 assert!(table.shards(&topic).contains(id));
                 change(false, 2);
                 assert!(!table.shards(&topic).contains(id));

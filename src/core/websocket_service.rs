@@ -49,12 +49,12 @@ pub struct WebSocketService {
     statistics: Arc<StatisticsCollector>,
     runtime: Arc<RuntimeConfig>,
     /// Read by publishers for as long as they publish: a shutdown orders the shards to drain behind what was accepted.
-    life: RwLock<Life>,
+    life: RwLock<Lifecycle>,
     /// Bill updates let through lately.
     dedupe: Mutex<LruCache<UpdateKey, ()>>,
     hashers: [RandomState; 2],
     /// Until when refused publishes are only counted, in milliseconds since `created`.
-    overload_told_until: AtomicU64,
+    overload_reported_until: AtomicU64,
     created: Instant,
     /// Has the system refuse the thread that waits for the end of a shutdown.
     #[cfg(test)]
@@ -64,14 +64,14 @@ pub struct WebSocketService {
 /// A bill and two independent hashes of the update's text: equal for equal content only.
 type UpdateKey = (BillId, u64, u64);
 
-enum Life {
+enum Lifecycle {
     Stopped,
-    Running(Arc<Run>),
+    Running(Arc<Runtime>),
     /// The thread waits for the shards to end.
-    Stopping(Arc<Run>, Option<JoinHandle<()>>),
+    Stopping(Arc<Runtime>, Option<JoinHandle<()>>),
 }
 
-struct Run {
+struct Runtime {
     shared: Arc<RunContext>,
     shards: Vec<ShardHandle>,
     router: Router,
@@ -92,10 +92,10 @@ impl WebSocketService {
             host: Arc::new(PanicGuarded(host)),
             statistics: Arc::new(StatisticsCollector::new(ShardSet::CAPACITY, max_latency_samples, UnixMillis::now())),
             runtime: runtime.clone(),
-            life: RwLock::new(Life::Stopped),
+            life: RwLock::new(Lifecycle::Stopped),
             dedupe: Mutex::new(LruCache::new(values.dedupe_cache_size)),
             hashers: [RandomState::new(), RandomState::new()],
-            overload_told_until: AtomicU64::new(0),
+            overload_reported_until: AtomicU64::new(0),
             created: Instant::now(),
             #[cfg(test)]
             is_short_of_threads: false.into(),
@@ -111,16 +111,16 @@ impl WebSocketService {
 
     pub fn state(&self) -> LifecycleState {
         match &*self.life.read() {
-            Life::Stopped => LifecycleState::Stopped,
-            Life::Running(_) => LifecycleState::Running,
-            Life::Stopping(..) => LifecycleState::Stopping,
+            Lifecycle::Stopped => LifecycleState::Stopped,
+            Lifecycle::Running(_) => LifecycleState::Running,
+            Lifecycle::Stopping(..) => LifecycleState::Stopping,
         }
     }
 
     /// Starts the shards.
     pub fn start(&self, options: ServiceOptions, verifier: Arc<TokenVerifier>, dispatch: Dispatch) -> Result<()> {
         let mut life = self.life.write();
-        if !matches!(*life, Life::Stopped) {
+        if !matches!(*life, Lifecycle::Stopped) {
             return Err(Error::new(ErrorKind::AlreadyRunning, "the service is running already"));
         }
         self.statistics.begin_history(options.base.performance_history_max_size);
@@ -146,7 +146,7 @@ impl WebSocketService {
         let memory = self.watch_memory(&shared.options, shared.dispatch.clone())?;
         let queues = shards.iter().map(|shard| shard.operations.clone()).collect();
         let router = Router::new(shared.routing.clone(), shared.users.clone(), queues);
-        *life = Life::Running(Arc::new(Run {
+        *life = Lifecycle::Running(Arc::new(Runtime {
             shared,
             shards,
             router,
@@ -157,7 +157,7 @@ impl WebSocketService {
         }));
         drop(life);
         info!(threads, "service started");
-        self.tell_state(LifecycleState::Running);
+        self.emit_state(LifecycleState::Running);
         Ok(())
     }
 
@@ -171,7 +171,7 @@ impl WebSocketService {
     /// Hands a socket that asks for an upgrade to a shard. It is dropped, and so closed, if the service is not running.
     pub fn accept(&self, request: UpgradeRequest) {
         if let Some(run) = self.run() {
-            run.deal(Command::Accept(Box::new(request)));
+            run.dispatch_round_robin(Command::Accept(Box::new(request)));
         }
     }
 
@@ -192,7 +192,7 @@ impl WebSocketService {
             let dealer = Arc::downgrade(&run);
             Distribution::RoundRobin(Arc::new(move |newcomer| {
                 if let Some(run) = dealer.upgrade() {
-                    run.deal(Command::Receive(newcomer));
+                    run.dispatch_round_robin(Command::Receive(newcomer));
                 }
             }))
         };
@@ -204,15 +204,15 @@ impl WebSocketService {
         Ok(())
     }
 
-    /// Ends the run: everything published is written, everybody is told and closed with 1001, and whoever has not
-    /// gone after the grace period is cut. `done` is called on another thread when all is over, or at once if
+    /// Ends the run: everything published is written, every client gets `server_shutdown` and is closed with 1001, and connections that
+    /// are left after the grace period are aborted. `done` is called on another thread when all is over, or at once if
     /// nothing runs. Calls while it is under way are the caller's to join: `done` is then dropped.
     pub fn shutdown(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
         let mut life = self.life.write();
         let run = match &*life {
-            Life::Running(run) => run.clone(),
-            Life::Stopping(..) => return,
-            Life::Stopped => {
+            Lifecycle::Running(run) => run.clone(),
+            Lifecycle::Stopping(..) => return,
+            Lifecycle::Stopped => {
                 drop(life);
                 return done();
             }
@@ -220,7 +220,7 @@ impl WebSocketService {
         run.close_port();
         run.memory.stop_monitoring();
         let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
-        run.order(|| Command::Drain { deadline });
+        run.command_all(|| Command::Drain { deadline });
         let (service, stopping) = (self.clone(), run.clone());
         let tell_end = move || {
             stopping.memory.join();
@@ -238,10 +238,10 @@ impl WebSocketService {
             Ok(waiter) => (Some(waiter), None),
             Err(failure) => (None, Some(failure)),
         };
-        *life = Life::Stopping(run.clone(), waiter);
+        *life = Lifecycle::Stopping(run.clone(), waiter);
         info!("service stopping");
-        // Before the lock is given back: whoever tells of the end must not be first.
-        self.tell_state(LifecycleState::Stopping);
+        // Before the lock is released: the state `stopped` must not be emitted first.
+        self.emit_state(LifecycleState::Stopping);
         drop(life);
         if let Some(failure) = failure {
             warn!(%failure, "no thread could be started to wait for the end of the shutdown: the last shard tells of it");
@@ -259,16 +259,16 @@ impl WebSocketService {
 
     /// Ends the run without grace and waits for its threads: for the exit of the process or of a worker.
     pub fn stop(&self) {
-        let before = std::mem::replace(&mut *self.life.write(), Life::Stopped);
+        let before = std::mem::replace(&mut *self.life.write(), Lifecycle::Stopped);
         let (run, waiter) = match before {
-            Life::Stopped => return,
-            Life::Running(run) => (run, None),
-            Life::Stopping(run, waiter) => (run, waiter),
+            Lifecycle::Stopped => return,
+            Lifecycle::Running(run) => (run, None),
+            Lifecycle::Stopping(run, waiter) => (run, waiter),
         };
         run.close_port();
         run.memory.stop_monitoring();
         let now = Instant::now();
-        run.order(|| Command::Drain { deadline: now });
+        run.command_all(|| Command::Drain { deadline: now });
         run.join();
         if let Some(waiter) = waiter {
             // It has nothing left to wait for; its panic would have nowhere to go.
@@ -282,7 +282,7 @@ impl WebSocketService {
         if let Some(run) = self.run() {
             let discarded: usize = run.shards.iter().map(|shard| shard.operations.clear()).sum();
             self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(discarded).unwrap_or(u32::MAX));
-            run.order(|| Command::ClearBuffers);
+            run.command_all(|| Command::ClearBuffers);
         }
     }
 
@@ -290,7 +290,7 @@ impl WebSocketService {
     #[cfg(test)]
     pub(crate) fn break_shards(&self) {
         if let Some(run) = self.run() {
-            run.order(|| Command::Break);
+            run.command_all(|| Command::Break);
         }
     }
 
@@ -302,7 +302,7 @@ impl WebSocketService {
     fn reconfigure(&self, values: RuntimeValues) {
         self.dedupe().resize(values.dedupe_cache_size);
         if let Some(run) = self.run() {
-            run.order(|| Command::Reconfigure(values));
+            run.command_all(|| Command::Reconfigure(values));
         }
     }
 
@@ -310,34 +310,34 @@ impl WebSocketService {
     fn stopped(&self) {
         {
             let mut life = self.life.write();
-            if !matches!(*life, Life::Stopping(..)) {
+            if !matches!(*life, Lifecycle::Stopping(..)) {
                 return;
             }
-            *life = Life::Stopped;
+            *life = Lifecycle::Stopped;
         }
         info!("service stopped");
-        self.tell_state(LifecycleState::Stopped);
+        self.emit_state(LifecycleState::Stopped);
     }
 
-    fn tell_state(&self, state: LifecycleState) {
+    fn emit_state(&self, state: LifecycleState) {
         if self.host.listens(EventKind::StateChange) {
             self.host.emit(Event::StateChange(state));
         }
     }
 
     /// The run, as long as it accepts publishes.
-    fn running(&self) -> Option<Arc<Run>> {
+    fn running(&self) -> Option<Arc<Runtime>> {
         match &*self.life.read() {
-            Life::Running(run) => Some(run.clone()),
-            Life::Stopped | Life::Stopping(..) => None,
+            Lifecycle::Running(run) => Some(run.clone()),
+            Lifecycle::Stopped | Lifecycle::Stopping(..) => None,
         }
     }
 
     /// The run, until its last connection has gone.
-    fn run(&self) -> Option<Arc<Run>> {
+    fn run(&self) -> Option<Arc<Runtime>> {
         match &*self.life.read() {
-            Life::Running(run) | Life::Stopping(run, _) => Some(run.clone()),
-            Life::Stopped => None,
+            Lifecycle::Running(run) | Lifecycle::Stopping(run, _) => Some(run.clone()),
+            Lifecycle::Stopped => None,
         }
     }
 
@@ -350,16 +350,16 @@ impl WebSocketService {
     }
 }
 
-impl Run {
+impl Runtime {
     /// To the next shard in turn.
-    fn deal(&self, command: Command) {
+    fn dispatch_round_robin(&self, command: Command) {
         let turn = self.next_shard.fetch_add(1, Ordering::Relaxed);
         if let Some(shard) = self.shards.get(turn % self.shards.len()) {
             shard.send(command);
         }
     }
 
-    /// Whoever connects from now on is refused by the system.
+    /// The system refuses connections from now on.
     fn close_port(&self) {
         let listener = self.listener().take();
         drop(listener);
@@ -369,7 +369,7 @@ impl Run {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self, command: impl Fn() -> Command) {
+    fn command_all(&self, command: impl Fn() -> Command) {
         for shard in &self.shards {
             // A shard that has ended has nothing left to do.
             shard.send(command());

@@ -16,11 +16,11 @@ use crate::sync::{Mutex, MutexGuard};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId, UserId};
 use crate::utils::LruCache;
 
-/// A user who is back within this time of losing the last connection has reconnected.
+/// A user who connects again within this time after the last connection closed has reconnected.
 const RECONNECT_WINDOW: Duration = Duration::from_secs(60);
 
-/// How many users who left are remembered for telling a reconnection.
-const REMEMBERED_LEAVERS: usize = 10_000;
+/// How many recent disconnects are kept, to recognise a reconnection.
+const RECENT_DISCONNECTS: usize = 10_000;
 
 /// Where a connection is. The number tells it from a later one at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl ConnectionManager {
             users: Mutex::new(Users {
                 by_id: HashMap::new(),
                 arrivals: 0,
-                left: LruCache::new(REMEMBERED_LEAVERS),
+                left: LruCache::new(RECENT_DISCONNECTS),
                 present: 0,
                 entry_bytes: 0,
                 epoch: now,
@@ -155,7 +155,7 @@ impl ConnectionManager {
         self.lock().present
     }
 
-    /// Everybody with an open connection, in the order of their first connection.
+    /// Users with an open connection, in the order of their first connection.
     pub fn connected_users(&self) -> Vec<UserId> {
         let mut present: Vec<(u64, UserId)> = {
             let users = self.lock();
@@ -177,8 +177,8 @@ impl ConnectionManager {
         entries + users.entry_bytes + users.left.heap_bytes()
     }
 
-    /// Forgets those who left too long ago to come back.
-    pub fn forget_leavers(&self, now: Instant) {
+    /// Drops the users who disconnected too long ago to count as reconnecting.
+    pub fn expire_recent_disconnects(&self, now: Instant) {
         let mut users = self.lock();
         let elapsed = users.elapsed(now);
         users.left.evict_older_than(elapsed, u64::try_from(RECONNECT_WINDOW.as_millis()).unwrap_or(u64::MAX));
@@ -236,7 +236,7 @@ impl Reservation {
         let window = u64::try_from(RECONNECT_WINDOW.as_millis()).unwrap_or(u64::MAX);
         let (_, entry) = users.entry(&self.user);
         let before = entry.heap_bytes();
-        // One for one: a limit that has been lowered meanwhile closes nobody else.
+        // One for one: a limit that was lowered meanwhile closes no other connection.
         let is_beyond = self.replaces_from.is_some_and(|limit| entry.open.len() >= limit);
         let replaced = is_beyond.then(|| entry.open.remove(0));
         entry.open.push(connection);

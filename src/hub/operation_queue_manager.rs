@@ -31,12 +31,12 @@ pub struct Permit<'queue> {
 }
 
 impl OperationQueue {
-    /// `notify` is rung whenever there is something to take.
+    /// `notify` wakes the shard whenever there is something to take.
     pub fn new(max_bytes: usize, notify: Arc<Notify>) -> Self {
         Self { waiting: Mutex::new(PriorityQueue::new(max_bytes)), notify }
     }
 
-    /// Room for an operation with this message, which nobody else can take; `None` if the bound forbids it.
+    /// Room for an operation with this message, which is reserved for the caller; `None` if the bound forbids it.
     pub fn reserve(&self, message: &EncodedMessage) -> Option<Permit<'_>> {
         let cost = message.payload().len() + OVERHEAD_BYTES;
         let fits = self.lock().reserve(cost);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_room_is_nobody_elses_and_comes_back_if_it_is_not_used() {
+    fn reserved_room_is_exclusive_and_given_back_if_it_is_not_used() {
         let queue = OperationQueue::new(1000, Arc::default());
         let large = operation(Priority::Normal, &"x".repeat(800 - OVERHEAD_BYTES));
         let small = operation(Priority::Normal, &"x".repeat(300 - OVERHEAD_BYTES));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_bell_is_rung_by_a_push_before_or_after_somebody_waits_for_it() {
+    async fn a_push_notifies_the_shard_whether_it_waits_already_or_not() {
         let notify = Arc::new(Notify::new());
         let queue = OperationQueue::new(1 << 20, notify.clone());
         assert!(push(&queue, operation(Priority::Normal, "a")));

@@ -56,10 +56,10 @@ impl Acceptor for ShardAcceptor {
         }
     }
 
-    fn accepted(&self, newcomer: Accepted, place: Slot) {
+    fn accepted(&self, accepted: Accepted, place: Slot) {
         match &self.distribution {
-            Distribution::Local => self.shard.send(Internal::Accepted(newcomer, place)),
-            Distribution::RoundRobin(dispatch) => dispatch(newcomer),
+            Distribution::Local => self.shard.send(Internal::Accepted(accepted, place)),
+            Distribution::RoundRobin(dispatch) => dispatch(accepted),
         }
     }
 

@@ -23,10 +23,10 @@ use crate::transport::encoded_message::EncodedMessage;
 use crate::transport::encoding::Encoding;
 use crate::types::{ConnectionId, ConnectionKey, ConnectionNumber, UserId};
 
-/// A connection that owes its peer more than this in replies is not read from until they are taken.
+/// A connection with more unread replies than this is not read from until the peer has read them.
 const MAX_UNREAD_REPLIES: usize = 64 * 1024;
 
-/// What a waiting reply takes beside its payload: without it, empty pongs would be owed without limit.
+/// What a waiting reply takes beside its payload: without it, empty pongs would not be limited.
 const REPLY_OVERHEAD: usize = 128;
 
 /// A connection with this many hooks under way is not read from until one has answered.
@@ -63,7 +63,7 @@ pub struct Connection {
     pub has_rest: bool,
     /// Its last turn read everything there was to read.
     pub is_caught_up: bool,
-    /// The socket was full at the last write: a write is in vain until the transport has news.
+    /// The socket was full at the last write: no write can succeed until the transport has news.
     pub is_blocked: bool,
     /// The socket has taken bytes since the last heartbeat.
     pub has_written: bool,

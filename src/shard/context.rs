@@ -28,11 +28,11 @@ use crate::shard::service_options::ServiceOptions;
 use crate::types::{ShardId, UserId};
 use crate::utils::LruCache;
 
-/// How many users found lately are remembered.
+/// How many successful look-ups are cached.
 const FOUND_USERS: usize = 10_000;
 
-/// A user and two independent hashes of its token's claims, keyed at random: the application may have answered by any of the
-/// claims, and nobody can make others that hash alike.
+/// A user and two independent hashes of its token's claims, keyed at random: the application may have answered by any claim, and no
+/// peer can construct other claims with the same hashes.
 type FoundUser = (UserId, u64, u64);
 
 pub struct RunContext {

@@ -1,6 +1,6 @@
-//! What is due when, for very many entries with the same delay: one queue instead of one timer each.
+//! Deadlines of very many entries with the same delay: one queue instead of one timer each. Pure.
 //!
-//! Owned by a shard, one queue per purpose. Entries are never cancelled: whoever takes a due entry checks
+//! Owned by a shard, one queue per purpose. Entries are never cancelled: the code that takes a due entry checks
 //! whether it still means anything.
 
 use std::cmp::{Ordering, Reverse};
@@ -84,19 +84,19 @@ impl<T> Deadlines<T> {
             true => self.entries.pop_front()?.1,
             false => self.early.pop()?.0.entry,
         };
-        self.give_back_room();
+        self.shrink();
         Some((next, entry))
     }
 
-    /// Forgets every entry.
+    /// Removes every entry.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.early.clear();
-        self.give_back_room();
+        self.shrink();
     }
 
-    /// A queue that once held a burst must not keep its size for ever.
-    fn give_back_room(&mut self) {
+    /// A queue that once held a burst must not keep its size.
+    fn shrink(&mut self) {
         if self.entries.capacity() > 64 && self.entries.len() * 4 < self.entries.capacity() {
             self.entries.shrink_to(self.entries.len() * 2);
         }

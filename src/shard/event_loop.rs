@@ -201,8 +201,8 @@ impl EventLoop {
                 let _ = report.send(upkeep::reclaim(&mut self.parts, depth));
             }
             Command::Reconfigure(values) => upkeep::reconfigure(&mut self.parts, values),
-            Command::Receive(newcomer) => {
-                let established = self.parts.handshakes().receive(newcomer);
+            Command::Receive(accepted) => {
+                let established = self.parts.handshakes().receive(accepted);
                 driving::open(&mut self.parts, established);
             }
             Command::StartAccepting(listener) => {
@@ -221,8 +221,8 @@ impl EventLoop {
 
     fn handle_result(&mut self, result: Internal) {
         match result {
-            Internal::Accepted(newcomer, slot) => {
-                let established = self.parts.handshakes().read_request(newcomer, slot);
+            Internal::Accepted(accepted, slot) => {
+                let established = self.parts.handshakes().read_request(accepted, slot);
                 driving::open(&mut self.parts, established);
             }
             Internal::AcceptorEnded => self.listener = None,

@@ -83,7 +83,7 @@ impl FrameQueue {
         }
     }
 
-    pub fn give_back_room(&mut self) {
+    pub fn shrink(&mut self) {
         match &mut self.rest {
             Some(rest) if rest.is_empty() => self.rest = None,
             Some(rest) => rest.shrink_to_fit(),

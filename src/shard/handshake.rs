@@ -63,7 +63,7 @@ impl HandshakeScope<'_> {
     }
 
     /// Reads the request of a connection that another shard has accepted, if there is room for it.
-    pub fn receive(&mut self, newcomer: Accepted) -> Option<Established> {
+    pub fn receive(&mut self, accepted: Accepted) -> Option<Established> {
         let slot = self.shard.pending.take().or_else(|| {
             self.make_room();
             self.shard.pending.take()
@@ -71,15 +71,15 @@ impl HandshakeScope<'_> {
         if slot.is_none() {
             self.shard.counters.rejections.add(RejectionReason::Displaced, 1);
         }
-        self.read_request(newcomer, slot?)
+        self.read_request(accepted, slot?)
     }
 
     /// Reads the request of a connection on the own port.
-    pub fn read_request(&mut self, newcomer: Accepted, slot: Slot) -> Option<Established> {
+    pub fn read_request(&mut self, accepted: Accepted, slot: Slot) -> Option<Established> {
         if self.shard.is_draining() {
             return None;
         }
-        let Accepted { source, peer } = newcomer;
+        let Accepted { source, peer } = accepted;
         let places = &mut *self.places;
         let inserted = self.peers.insert(source, |peer_ref, transport| {
             let place = places.enter(peer_ref.key, peer, Instant::now());

@@ -49,7 +49,7 @@ impl Budget {
         Some(self.bytes_per_read)
     }
 
-    /// Whether the message may be dealt with in this turn.
+    /// Whether the message may be processed in this turn.
     pub fn admits(&self, announced: MessageInfo) -> Intake {
         let fits = match announced.kind {
             // Compressed, it could become anything; what lies whole in the input can be tried.
@@ -71,7 +71,7 @@ impl Budget {
     }
 }
 
-/// Bytes that were read and not dealt with yet.
+/// Bytes that were read and not processed yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rest {
     bytes: Vec<u8>,

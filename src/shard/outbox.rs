@@ -172,7 +172,7 @@ impl Outbox {
         Ok(Flushed::Everything)
     }
 
-    /// Discards what nobody will read any more: everything but a frame that is half written.
+    /// Discards everything but a frame that is half written.
     pub fn discard(&mut self) -> u32 {
         let batch = self.take_batch().len();
         let keep = usize::from(self.written > 0);
@@ -196,9 +196,9 @@ impl Outbox {
         self.dropped
     }
 
-    pub fn give_back_room(&mut self) {
+    pub fn shrink(&mut self) {
         self.waiting.shrink_to_fit();
-        self.frames.give_back_room();
+        self.frames.shrink();
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(outbox.make_room(90, limit), Room::Refused { dropped: 0 });
         assert_eq!((outbox.bytes(), outbox.dropped()), (before, 1));
 
-        // What is thrown away in vain, since only control frames are left, is told.
+        // Messages that were dropped without making enough room are reported, too.
         let mut outbox = Outbox::default();
         queue(&mut outbox, EncodedMessage::ping());
         queue(&mut outbox, message(30));

@@ -47,7 +47,7 @@ pub fn shrink_connections(peers: &mut Peers) {
         if let State::Open(session) = &mut connection.state {
             session.topics.shrink_to_fit();
         }
-        connection.outbox.give_back_room();
+        connection.outbox.shrink();
     }
 }
 

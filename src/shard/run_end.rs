@@ -1,6 +1,6 @@
-//! The moment when the last shard of a run ends, for whoever must hear of it without a thread of its own to wait on.
+//! Calls a function when the last shard of a run has ended, where no thread could be started to wait for it.
 //!
-//! Each shard's thread holds a [`RunEnd`] while it lives. Owned by those threads; told on the one that ends last.
+//! Each shard's thread holds a [`RunEnd`] while it lives. Owned by those threads; called on the one that ends last.
 
 use std::sync::{Mutex, PoisonError, Weak};
 

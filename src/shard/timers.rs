@@ -1,6 +1,6 @@
 //! The deadlines of one shard: batches, heartbeats, closing handshakes, `auth` messages, throttled reads, refused handshakes. Pure.
 //!
-//! Owned by the event loop, which waits until the earliest. Entries are never cancelled: whoever takes a due one checks whether it
+//! Owned by the event loop, which waits until the earliest. Entries are never cancelled: the code that takes a due one checks whether it
 //! still means anything.
 
 use std::time::{Duration, Instant};

@@ -1,11 +1,11 @@
 //! How many messages a connection may send: a bucket of tokens that fills at a rate. Pure.
 //!
-//! One per connection while `messageRate` is set. What is refused is charged as well, so that going on does not pay.
+//! One per connection while `messageRate` is set. A refused message is charged as well, so that sending more brings no advantage.
 
 /// What all buckets of a service have in common.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Tokens that come back each second.
+    /// Tokens added per second.
     pub per_second: f64,
     /// What a bucket holds, and begins with.
     pub burst: f64,
@@ -13,7 +13,7 @@ pub struct Rate {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TokenBucket {
-    /// Below 0 the connection owes: each refused message costs a token too.
+    /// Below 0 the connection is in debt: each refused message costs a token, too.
     tokens: f32,
     /// Milliseconds of the shard's clock, which wraps.
     filled_at: u32,
@@ -22,7 +22,7 @@ pub struct TokenBucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Allowed,
-    /// Not to be processed; the peer is told.
+    /// Not to be processed; the peer gets an error.
     Refused,
     /// The peer has gone on for another burst: it is to be closed.
     Abusive,
@@ -37,7 +37,7 @@ impl TokenBucket {
     pub fn charge(&mut self, rate: Rate, now: u32) -> Verdict {
         let elapsed = f64::from(now.wrapping_sub(self.filled_at)) / 1000.0;
         let tokens = (f64::from(self.tokens) + elapsed * rate.per_second).min(rate.burst) - 1.0;
-        // Debt has a floor, so that an abuser that is let back in is not punished for ever.
+        // Debt has a floor: a peer that stops sending too much is served again after a bounded time.
         self.tokens = tokens.max(-rate.burst - 1.0) as f32;
         self.filled_at = now;
         if tokens >= 0.0 {

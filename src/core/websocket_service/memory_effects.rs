@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{Dispatch, info, warn};
 
-use super::{Run, WebSocketService};
+use super::{Runtime, WebSocketService};
 use crate::application::interface::{Event, EventKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::memory::leak_detector_handler::Leak;
@@ -29,8 +29,8 @@ use crate::types::UnixMillis;
 /// A publish that has waited this long for its shard is of no use any more, and the shard in trouble.
 const STALE_OPERATION: Duration = Duration::from_secs(30);
 
-/// How long a clean-up waits for the shards to say what they gave back.
-const TIDY_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a clean-up waits for the shards to report what they gave back.
+const RECLAIM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// As the original's health check, by which it recovered: a step of the recovery for each sixth of its interval.
 const STEPS_PER_HEALTH_CHECK: u32 = 6;
@@ -83,14 +83,14 @@ impl WebSocketService {
         if response.clears_buffers {
             self.cleanup();
         } else if response.halves_dedupe_cache {
-            // The entries go, not the room for new ones: a second report must not lame the cache for ever.
+            // The entries go, not the room for new ones: a second report must not reduce the capacity permanently.
             let mut dedupe = self.dedupe();
             let (half, capacity) = (dedupe.len() / 2, dedupe.capacity());
             dedupe.resize(half);
             dedupe.resize(capacity);
         }
         if let Some(run) = self.running() {
-            self.announce(&run, outgoing::system_warning(leak.severity.as_str(), UnixMillis::now().as_f64()));
+            self.broadcast_system(&run, outgoing::system_warning(leak.severity.as_str(), UnixMillis::now().as_f64()));
         }
     }
 
@@ -140,9 +140,9 @@ impl WebSocketService {
 
     /// To every open connection, past the queue: what the service says of itself is not a publish that a full queue
     /// may refuse.
-    fn announce(&self, run: &Run, message: Vec<u8>) {
+    fn broadcast_system(&self, run: &Runtime, message: Vec<u8>) {
         let message = EncodedMessage::text(message);
-        run.order(|| Command::BroadcastSystem(message.clone()));
+        run.command_all(|| Command::BroadcastSystem(message.clone()));
         self.statistics.broadcast(UnixMillis::now());
     }
 
@@ -153,16 +153,16 @@ impl WebSocketService {
         let now = Instant::now();
         freed.operations = run.shards.iter().map(|shard| shard.operations.discard_older(now, STALE_OPERATION)).sum();
         self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(freed.operations).unwrap_or(u32::MAX));
-        run.shared.users.forget_leavers(now);
-        run.shared.routing.give_back_room();
+        run.shared.users.expire_recent_disconnects(now);
+        run.shared.routing.shrink();
         let (report, reports) = mpsc::channel();
-        run.order(|| Command::Reclaim { depth, report: report.clone() });
+        run.command_all(|| Command::Reclaim { depth, report: report.clone() });
         drop(report);
-        let deadline = now + TIDY_TIMEOUT;
+        let deadline = now + RECLAIM_TIMEOUT;
         // Ends when every shard has answered or gone.
-        while let Ok(relief) = reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            freed.connections += relief.connections;
-            freed.bytes += relief.bytes;
+        while let Ok(reclaimed) = reports.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            freed.connections += reclaimed.connections;
+            freed.bytes += reclaimed.bytes;
         }
         if depth == ReclaimLevel::Emergency {
             self.host.release_memory();
@@ -239,7 +239,7 @@ impl MemoryEffects for Effects {
             if let Some(run) = service.run() {
                 run.shared.level.set(level);
                 service.runtime.degrade(level.settings());
-                service.announce(&run, outgoing::system_status(level.number(), UnixMillis::now().as_f64()));
+                service.broadcast_system(&run, outgoing::system_status(level.number(), UnixMillis::now().as_f64()));
             }
             if service.host.listens(EventKind::Degradation) {
                 service.host.emit(Event::Degradation { level, previous, pressure: pressure.ratio });

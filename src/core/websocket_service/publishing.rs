@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::{Life, Run, WebSocketService, millis};
+use super::{Lifecycle, Runtime, WebSocketService, millis};
 use crate::application::interface::Event;
 use crate::error::{Error, ErrorKind};
 use crate::hub::publication::{Publication, Target};
@@ -18,11 +18,11 @@ use crate::transport::encoded_message::EncodedMessage;
 use crate::types::UnixMillis;
 use crate::types::{BillId, Priority, UserId};
 
-/// RejectionMode come in thousands: the application and the log are told of the first, and of one a second from then on.
-const OVERLOAD_TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Refused publications can be thousands: the first one is reported to the application and the log, then one per second.
+const OVERLOAD_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl WebSocketService {
-    /// To everybody who follows the bill. `update` is the update as JSON; the same text for the same bill within the
+    /// To the subscribers of the bill. `update` is the update as JSON; the same text for the same bill within the
     /// dedupe window is counted and dropped.
     pub fn broadcast_bill_update(&self, bill: BillId, update: &str, timestamp: &str) {
         let now = self.elapsed_ms();
@@ -82,25 +82,25 @@ impl WebSocketService {
         }
     }
 
-    /// Publishes while the service runs. Any thread may; a shutdown that begins meanwhile waits, so that what is accepted is
+    /// Publishes while the service runs, on any thread. A shutdown that begins meanwhile waits, so that an accepted publication is
     /// written.
-    fn publishing(&self, publish: impl FnOnce(&Run) -> Routed) -> Routed {
+    fn publishing(&self, publish: impl FnOnce(&Runtime) -> Routed) -> Routed {
         match &*self.life.read() {
-            Life::Running(run) => publish(run),
-            Life::Stopped | Life::Stopping(..) => Routed::NoReceivers,
+            Lifecycle::Running(run) => publish(run),
+            Lifecycle::Stopped | Lifecycle::Stopping(..) => Routed::NoReceivers,
         }
     }
 
-    /// Counts a publish that a queue had no room for, and tells of it from time to time.
+    /// Counts a publication that a queue had no room for, and reports it at most once per interval.
     fn refuse(&self) {
         self.statistics.refused();
         let now = self.elapsed_ms();
-        let told_until = self.overload_told_until.load(Ordering::Relaxed);
-        let next = now + millis(OVERLOAD_TOLD_EVERY);
+        let told_until = self.overload_reported_until.load(Ordering::Relaxed);
+        let next = now + millis(OVERLOAD_REPORT_INTERVAL);
         // Of several publishers at once, one tells.
         let tells = now >= told_until
             && self
-                .overload_told_until
+                .overload_reported_until
                 .compare_exchange(told_until, next, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if tells {

@@ -1,7 +1,7 @@
 //! A map that remembers the order in which its keys came, with changes in constant time and no waste for a few keys.
 //!
 //! A few entries are a list in their order. More are a hash table in which each entry carries a number that grows;
-//! whoever wants the order sorts a copy, outside of any lock. Pure; owned by the routing table.
+//! a caller that needs the order sorts a copy, outside of any lock. Pure; owned by the routing table.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -142,7 +142,7 @@ impl<K: Clone + Eq + Hash, V> OrderedMap<K, V> {
         }
     }
 
-    pub fn give_back_room(&mut self) {
+    pub fn shrink(&mut self) {
         if let Self::Table(table) = self {
             table.slots.shrink_to_fit();
         }
@@ -188,7 +188,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
         entries.into_iter().map(|(key, slot)| (key, slot.value)).collect()
     }
 
-    /// Four thousand million keys have come: their numbers begin anew.
+    /// The counter is exhausted after 2^32 keys: numbers the present keys again.
     fn renumber(&mut self) {
         let mut slots: Vec<_> = self.slots.values_mut().collect();
         slots.sort_unstable_by_key(|slot| slot.number);

@@ -1,7 +1,7 @@
 //! Which shards and which users follow which topic, for publishers and getters.
 //!
-//! Shared by the shards of a run, which tell it of every subscription that comes or goes; publishers ask it where a
-//! publish has to go. Its three tables are cut into stripes, each with a lock of its own:
+//! Shared by the shards of a run, which report every change of a subscription; publishers ask it which shards a
+//! publication concerns. Its three tables are cut into stripes, each with a lock of its own:
 //!
 //! * routes: topic → shards. All that a publisher looks at. Held for one look-up or one change, never for a walk.
 //! * users: user → topics, with the number of the user's connections that follow each.
@@ -185,7 +185,7 @@ impl RoutingTable {
     }
 
     /// Stripe by stripe.
-    pub fn give_back_room(&self) {
+    pub fn shrink(&self) {
         self.routes.each(|routes| routes.shrink_to_fit());
         self.users.each(|users| {
             self.shrink_lists(users.values_mut());
@@ -232,7 +232,7 @@ impl RoutingTable {
     ) {
         for list in lists {
             let before = list.heap_bytes();
-            list.give_back_room();
+            list.shrink();
             self.account(before, list.heap_bytes());
         }
     }
@@ -339,7 +339,7 @@ mod tests {
         });
         assert_eq!(table.counts(), walked);
         assert_eq!(table.list_bytes.load(Relaxed), bytes);
-        table.give_back_room();
+        table.shrink();
         assert!(table.list_bytes.load(Relaxed) <= bytes);
     }
 
@@ -347,7 +347,7 @@ mod tests {
     fn a_publisher_does_not_wait_for_a_walk_of_users_or_followers() {
         let table = RoutingTable::default();
         table.subscribe(&UserId::new("ann"), HERE, &first_or_last(1..=100));
-        // The locks of every walk and of every change of them are held by somebody else.
+        // The locks of every walk and of every change of them are held meanwhile.
         let users: Vec<_> = table.users.0.iter().map(Mutex::lock).collect();
         let followers: Vec<_> = table.followers.0.iter().map(Mutex::lock).collect();
         assert!((1..=100).all(|number| table.shards(&bill(number)).contains(HERE)));

@@ -25,7 +25,7 @@ mod signing;
 const SECRET: &str = "a secret of the tests alone";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Tells of errors and disconnections.
+/// Reports errors and disconnections.
 struct Listener(Mutex<mpsc::Sender<Event>>);
 
 impl Application for Listener {
@@ -123,7 +123,7 @@ fn token_of(user: &str) -> String {
     signing::hs256_token(SECRET, &claims)
 }
 
-/// Reads until these bytes have come, and returns everything up to then.
+/// Reads until these bytes have arrived, and returns everything up to then.
 fn reads(mut stream: &TcpStream, what: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !bytes.windows(what.len()).any(|window| window == what) {
@@ -166,9 +166,9 @@ fn its_peers_are_told_to_come_back_and_find_a_new_one() {
         assert_eq!(trial.service.statistics().active_connections, 0);
         assert_eq!(trial.service.sizes().buffers, 0);
     }
-    let newcomer = trial.join("ann");
+    let another = trial.join("ann");
     trial.service.broadcast_to_all(r#"{"type":"announcement"}"#.into());
-    reads(&newcomer, b"announcement");
+    reads(&another, b"announcement");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn the_own_port_stays_open() {
 }
 
 #[test]
-fn whoever_comes_to_the_own_port_meanwhile_is_let_in_by_the_new_one() {
+fn a_client_that_connects_to_the_own_port_meanwhile_is_accepted_by_the_new_loop() {
     let trial = Trial::start();
     let address = trial.listen();
     // Does not answer the close frame: the old shard waits for it.
@@ -211,7 +211,7 @@ fn a_publish_made_meanwhile_is_carried_out_by_the_new_one() {
     drop(trial.join("ann"));
     trial.service.break_shards();
     let Event::Disconnection { .. } = trial.next_event() else { panic!("not a disconnection") };
-    // Whether the old shard, its end or the new one takes it: the service goes on.
+    // Whichever loop takes it, the service continues.
     trial.service.broadcast_bill_update(BillId::new(1).expect("a bill"), "{}", "now");
     while !matches!(trial.next_event(), Event::Error(_)) {}
     let client = trial.join("bob");
@@ -224,7 +224,7 @@ fn one_that_breaks_while_it_drains_ends() {
     let trial = Trial::start();
     let client = trial.join("ann");
     let (done, ended) = mpsc::channel();
-    trial.service.shutdown(move || done.send(()).expect("somebody waits"));
+    trial.service.shutdown(move || done.send(()).expect("the test waits"));
     reads(&client, b"server_shutdown");
     trial.service.break_shards();
     ended.recv_timeout(PATIENCE).expect("the shutdown ends");
