@@ -155,10 +155,12 @@ impl EventLoop {
     }
 
     fn take_commands(&mut self, inbox: &mut Inbox) {
-        let began = Instant::now();
+        // Looked up when it is needed: few turns have requests.
+        let mut began = None;
         for _ in 0..COMMANDS_PER_TURN {
             match inbox.commands.try_recv() {
                 Ok(Command::Accept(request)) => {
+                    let began = *began.get_or_insert_with(Instant::now);
                     catch("an upgrade request", || self.accept(*request));
                     if began.elapsed() >= HANDSHAKE_SLICE {
                         break;

@@ -1,11 +1,12 @@
 //! Carries out a heartbeat of one connection: pings its peer, waits, or gives it up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::debug;
 
 use crate::application::interface::Ending;
 use crate::shard::close;
+use crate::shard::deadlines::Moment;
 use crate::shard::heartbeat::{Beat, Evidence, Patience};
 use crate::shard::scope::Scope;
 use crate::transport::encoded_message::EncodedMessage;
@@ -13,8 +14,8 @@ use crate::transport::encoded_message::EncodedMessage;
 /// How long bytes of the connection were held up on our side, and how often its peer is to be pinged.
 pub struct Due {
     /// When the heartbeat was due.
-    pub at: Instant,
-    pub now: Instant,
+    pub at: Moment,
+    pub now: Moment,
     /// Since the last heartbeat, at most.
     pub stall: Duration,
 }
@@ -26,10 +27,10 @@ pub fn beat(scope: &mut Scope<'_>, due: &Due) -> Option<Duration> {
     }
     let base = &scope.shard.run.options.base;
     let patience = Patience { interval: base.heartbeat_interval, stale: base.stale_connection_threshold };
-    let lateness = due.now.saturating_duration_since(due.at);
+    let lateness = due.now.since(due.at);
     let connection = &mut *scope.connection;
     let evidence = Evidence {
-        now: scope.timers.millis(due.now),
+        now: due.now.millis(),
         is_caught_up: connection.is_caught_up && connection.transport.is_attended(),
         is_late: lateness > patience.interval / 2 || due.stall > patience.interval / 4,
         is_blocked: connection.is_blocked,

@@ -70,7 +70,7 @@ impl<'r, 'a> MessageReceiver<'r, 'a> {
         if is_expected {
             return true;
         }
-        let now = self.scope.timers.millis(Instant::now());
+        let now = self.scope.timers.moment(Instant::now()).millis();
         let verdict = self.scope.connection.charge(rate, now);
         if verdict != Verdict::Allowed {
             self.scope.shard.counters.traffic.add(Traffic::RateLimited, 1);

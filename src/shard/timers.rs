@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::shard::deadlines::Deadlines;
+use crate::shard::deadlines::{Deadlines, Moment};
 use crate::types::{ConnectionKey, PeerRef};
 
 #[derive(Debug)]
@@ -25,17 +25,18 @@ impl Timers {
     pub fn new(now: Instant) -> Self {
         Self {
             started: now,
-            batches: Deadlines::new(now),
-            heartbeats: Deadlines::new(now),
-            closes: Deadlines::new(now),
-            auths: Deadlines::new(now),
-            reads: Deadlines::new(now),
-            refusals: Deadlines::new(now),
+            batches: Deadlines::default(),
+            heartbeats: Deadlines::default(),
+            closes: Deadlines::default(),
+            auths: Deadlines::default(),
+            reads: Deadlines::default(),
+            refusals: Deadlines::default(),
         }
     }
 
     pub fn schedule_flush(&mut self, delay: Duration, key: ConnectionKey, batch: u8) {
-        self.batches.push(Instant::now(), delay, (key, batch));
+        let due = self.after(delay);
+        self.batches.push(due, (key, batch));
     }
 
     /// Every batch has left.
@@ -44,68 +45,76 @@ impl Timers {
     }
 
     pub fn schedule_heartbeat(&mut self, delay: Duration, peer: PeerRef) {
-        self.heartbeats.push(Instant::now(), delay, peer);
+        let due = self.after(delay);
+        self.heartbeats.push(due, peer);
     }
 
     pub fn schedule_close_timeout(&mut self, delay: Duration, peer: PeerRef) {
-        self.closes.push(Instant::now(), delay, peer);
+        let due = self.after(delay);
+        self.closes.push(due, peer);
     }
 
     pub fn schedule_auth_timeout(&mut self, delay: Duration, peer: PeerRef) {
-        self.auths.push(Instant::now(), delay, peer);
+        let due = self.after(delay);
+        self.auths.push(due, peer);
     }
 
     pub fn schedule_read_resume(&mut self, delay: Duration, peer: PeerRef) {
-        self.reads.push(Instant::now(), delay, peer);
+        let due = self.after(delay);
+        self.reads.push(due, peer);
     }
 
     pub fn schedule_refusal_timeout(&mut self, delay: Duration, peer: PeerRef) {
-        self.refusals.push(Instant::now(), delay, peer);
+        let due = self.after(delay);
+        self.refusals.push(due, peer);
     }
 
-    pub fn due_flush(&mut self, now: Instant) -> Option<(ConnectionKey, u8)> {
+    pub fn due_flush(&mut self, now: Moment) -> Option<(ConnectionKey, u8)> {
         self.batches.pop_due(now).map(|(_, entry)| entry)
     }
 
     /// With the moment it was due at.
-    pub fn due_heartbeat(&mut self, now: Instant) -> Option<(Instant, PeerRef)> {
+    pub fn due_heartbeat(&mut self, now: Moment) -> Option<(Moment, PeerRef)> {
         self.heartbeats.pop_due(now)
     }
 
-    pub fn due_close_timeout(&mut self, now: Instant) -> Option<PeerRef> {
+    pub fn due_close_timeout(&mut self, now: Moment) -> Option<PeerRef> {
         self.closes.pop_due(now).map(|(_, peer)| peer)
     }
 
-    pub fn due_auth_timeout(&mut self, now: Instant) -> Option<PeerRef> {
+    pub fn due_auth_timeout(&mut self, now: Moment) -> Option<PeerRef> {
         self.auths.pop_due(now).map(|(_, peer)| peer)
     }
 
-    pub fn due_read_resume(&mut self, now: Instant) -> Option<PeerRef> {
+    pub fn due_read_resume(&mut self, now: Moment) -> Option<PeerRef> {
         self.reads.pop_due(now).map(|(_, peer)| peer)
     }
 
-    pub fn due_refusal_timeout(&mut self, now: Instant) -> Option<PeerRef> {
+    pub fn due_refusal_timeout(&mut self, now: Moment) -> Option<PeerRef> {
         self.refusals.pop_due(now).map(|(_, peer)| peer)
     }
 
     /// The earliest deadline of all.
     pub fn next(&self) -> Option<Instant> {
-        [
+        let next = [
             self.batches.next(),
             self.heartbeats.next(),
             self.closes.next(),
             self.auths.next(),
             self.reads.next(),
             self.refusals.next(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        ];
+        let Moment(nanoseconds) = next.into_iter().flatten().min()?;
+        Some(self.started + Duration::from_nanos(nanoseconds))
     }
 
-    /// Milliseconds since the shard began; wraps after 49 days, so only differences mean anything.
-    pub fn millis(&self, now: Instant) -> u32 {
-        // Truncation is the wrapping.
-        now.saturating_duration_since(self.started).as_millis() as u32
+    /// `now` on the shard's clock.
+    pub fn moment(&self, now: Instant) -> Moment {
+        let elapsed = now.saturating_duration_since(self.started);
+        Moment(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn after(&self, delay: Duration) -> Moment {
+        self.moment(Instant::now()).after(delay)
     }
 }

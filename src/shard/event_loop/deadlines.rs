@@ -7,6 +7,7 @@ use super::parts::Parts;
 use crate::application::interface::Ending;
 use crate::error::CloseReason;
 use crate::shard::close;
+use crate::shard::deadlines::Moment;
 use crate::shard::heartbeats::{self, Due};
 use crate::transport::socket::Readiness;
 use crate::types::{ConnectionKey, PeerRef};
@@ -17,15 +18,16 @@ const HEARTBEATS_PER_TURN: usize = 128;
 /// When a connection is checked again whose token is still being checked at the end of its time.
 const AUTH_CHECKED_AGAIN: Duration = Duration::from_millis(250);
 
-/// Handles every deadline that is over. `now`: when the turn began.
-pub fn on_time(parts: &mut Parts, now: Instant) {
+/// Handles every deadline that is over. `time`: when the turn began.
+pub fn on_time(parts: &mut Parts, time: Instant) {
+    let now = parts.timers.moment(time);
     while let Some((key, batch)) = parts.timers.due_flush(now) {
         if parts.peers.connection(key).is_some_and(|connection| connection.outbox.batch() == batch) {
             parts.guarded(key, |scope| scope.flush_batch());
         }
     }
     parts.egress.clear_batches();
-    parts.handshakes().expire(now);
+    parts.handshakes().expire(time);
     on_heartbeats(parts, now);
     while let Some(peer) = parts.timers.due_close_timeout(now) {
         parts.with_peer(peer, |scope| close::abort(scope, &Ending::Lost));
@@ -47,7 +49,7 @@ pub fn on_time(parts: &mut Parts, now: Instant) {
 }
 
 /// Handles the heartbeats that are due, so many that others are not kept waiting: after the process was stopped all are.
-fn on_heartbeats(parts: &mut Parts, now: Instant) {
+fn on_heartbeats(parts: &mut Parts, now: Moment) {
     for _ in 0..HEARTBEATS_PER_TURN {
         let Some((at, peer)) = parts.timers.due_heartbeat(now) else { return };
         let Some(connection) = parts.peers.connection_of(peer) else { continue };
