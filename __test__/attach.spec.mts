@@ -137,7 +137,7 @@ describe('initialize', () => {
     site.service.initialize(other)
     const client = await Client.open(url(await listen(other), 'bob'))
     await works(site.service, client)
-    const { response } = await site.knock(withToken(tokenOf('ann')))
+    const { response } = await site.requestUpgrade(withToken(tokenOf('ann')))
     assert.equal(response.status, 200, 'the first server has its upgrade requests back')
     await site.service.shutdown()
     assert.equal((await client.whenClosed()).code, 1001)

@@ -129,7 +129,7 @@ describe('a token signed with a private key', () => {
       assert.equal(await site.status(token), 101)
       assert.equal(await site.status(token.replace(/.{8}$/, 'AAAAAAAA')), 401)
       assert.equal(await site.status(jwt.sign(claims, otherRsa.privateKey, { algorithm: 'RS256' })), 401)
-      // Whoever reads the public key could make these.
+      // Anyone who reads the public key could make these.
       assert.equal(await site.status(hmacWith(jwtPublicKey, claims)), 401)
       assert.equal(await site.status(hmacWith(jwtPublicKey.trim(), claims)), 401)
       assert.equal(await site.status(`${part({ alg: 'none' })}.${part(claims)}.`), 401)
@@ -242,7 +242,7 @@ describe('lookupUser', () => {
         // A failure is tried again: it has to last.
         lookupUser: (...given) => (isFirst ? lookup(...given) : true),
       })
-      const { peer, response } = await site.knock(withToken(tokenOf('ann')))
+      const { peer, response } = await site.requestUpgrade(withToken(tokenOf('ann')))
       isFirst = false
       assert.equal(response.status, status)
       if (status === 401) {
@@ -299,12 +299,12 @@ describe('lookupUser', () => {
       // The place is free as soon as the service has found out.
       let status = 401
       while (status !== 101) {
-        const knock = await site.knock(withToken(tokenOf('ann')))
-        status = knock.response.status
+        const attempt = await site.requestUpgrade(withToken(tokenOf('ann')))
+        status = attempt.response.status
         if (status !== 101) continue
         assert.equal(site.service.getConnectionCount('ann'), 1)
         const gone = site.event('disconnection')
-        knock.peer.destroy()
+        attempt.peer.destroy()
         await gone
       }
     }

@@ -173,7 +173,7 @@ describe('the demonstration', { skip, timeout: 120_000 }, () => {
     assert.equal(await amina.page.locator('#banner').isHidden(), true)
   })
 
-  it('makes nobody look into the console', () => {
+  it('writes nothing to the console', () => {
     assert.deepEqual(complaints, [])
   })
 })

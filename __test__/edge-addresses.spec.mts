@@ -12,7 +12,7 @@ import { within } from './support/waiting.mjs'
 async function addressOf(test: Scope, kind: Kind, service: WebSocketServiceOptions, forwardedFor?: string, after?: (http: Server) => void): Promise<string> {
   const site = await EdgeSite.open(test, kind, { service, ...(after ? { after } : {}) })
   const told = new Promise<string>((resolve) => void site.service.on('connection', ({ remoteAddress }) => resolve(remoteAddress)))
-  const { response } = await site.knock({ ...ours('ann'), headers: forwardedFor === undefined ? {} : { 'X-Forwarded-For': forwardedFor } })
+  const { response } = await site.requestUpgrade({ ...ours('ann'), headers: forwardedFor === undefined ? {} : { 'X-Forwarded-For': forwardedFor } })
   assert.equal(response.status, 101)
   return within(told, 'the event')
 }

@@ -48,7 +48,7 @@ for (const kind of KINDS) {
         const peer = await site.connection('ann')
         await throughout(peer)
         assert.deepEqual(site.service.getAllConnectedUsers(), ['ann'])
-        const { response } = await site.knock({ target: '/ws' })
+        const { response } = await site.requestUpgrade({ target: '/ws' })
         assert.equal(response.statusLine, 'HTTP/1.1 401 Unauthorized', 'a refusal is ours, too')
         assert.equal(await site.get('/ws'), 'the application', 'a plain request is not')
       })
@@ -103,7 +103,7 @@ for (const kind of KINDS) {
         first.destroy()
         await down
         const gone = await site.send(upgradeRequest(ours('ann', '/1')))
-        assert.equal(await gone.rest(), REFUSED, 'the path of a service that has gone is nobody\'s')
+        assert.equal(await gone.rest(), REFUSED, 'the path of a service that has gone is free')
         await throughout(await site.connection('bob', '/2'))
       })
     }

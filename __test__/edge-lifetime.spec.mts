@@ -135,7 +135,7 @@ for (const kind of KINDS) {
       site.http.removeAllListeners('upgrade')
       assert.equal(site.http.listenerCount('upgrade'), 1, 'ours')
       await works(await site.connection('ann'))
-      assert.equal((await site.knock({ target: '/neither' })).response.status, 400)
+      assert.equal((await site.requestUpgrade({ target: '/neither' })).response.status, 400)
       await site.service.shutdown()
       assert.deepEqual([site.http.listenerCount('upgrade'), site.http.listenerCount('removeListener')], [0, 0])
     })

@@ -30,7 +30,7 @@ async function oursWorks(site: EdgeSite): Promise<void> {
   void peer.write(text({ type: 'ping' }))
   while (!(await peer.frameOf(Opcode.text)).payload.includes('"pong"'));
   assert.deepEqual(site.service.getAllConnectedUsers(), ['ann'])
-  const refused = await site.knock({ target: '/ws' })
+  const refused = await site.requestUpgrade({ target: '/ws' })
   assert.equal(refused.response.statusLine, 'HTTP/1.1 401 Unauthorized')
   // Whatever else listens has had its time to break the connection.
   void peer.write(text({ type: 'ping' }))
@@ -60,7 +60,7 @@ for (const kind of ADDRESS_KINDS) {
         })
         await oursWorks(site)
         assert.equal(await echoed(address(site, '/theirs'), 'theirs'), 'theirs')
-        const refused = await site.knock({ target: '/neither' })
+        const refused = await site.requestUpgrade({ target: '/neither' })
         assert.equal(refused.response.status, 400)
         await oursWorks(site)
       })

@@ -106,7 +106,7 @@ describe('a request for another protocol', () => {
         if (request.headers.upgrade === 'other') socket.end('HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: Upgrade\r\n\r\n')
       }
       const site = await EdgeSite.open(test, 'plain', { handler: echo, [order]: (http: { on: Function }) => void http.on('upgrade', listener) })
-      const { response } = await site.knock({ target: '/ws', headers: { Upgrade: 'other' } })
+      const { response } = await site.requestUpgrade({ target: '/ws', headers: { Upgrade: 'other' } })
       assert.equal(response.headers['upgrade'], 'other')
     })
   }
@@ -117,15 +117,15 @@ describe('a request for another protocol', () => {
       const peer = await site.send(upgradeRequest({ ...ours('ann'), headers: { ...headers } }) + content)
       assert.match(await peer.rest(), /^HTTP\/1\.1 400 Bad Request\r\n[^]*\r\n\r\nBad Request$/)
     }
-    assert.equal((await site.knock({ ...ours('ann'), headers: { 'Content-Length': '0' } })).response.status, 101)
+    assert.equal((await site.requestUpgrade({ ...ours('ann'), headers: { 'Content-Length': '0' } })).response.status, 101)
   })
 
   it('that lists WebSocket among others is ours', async (test) => {
     const site = await EdgeSite.open(test, 'plain', { handler: echo })
     for (const Upgrade of ['h2c, websocket', 'WebSocket,h2c', 'other ,\tWEBSOCKET']) {
-      assert.equal((await site.knock({ ...ours('ann'), headers: { Upgrade } })).response.status, 101, Upgrade)
+      assert.equal((await site.requestUpgrade({ ...ours('ann'), headers: { Upgrade } })).response.status, 101, Upgrade)
     }
-    const { response } = await site.knock({ ...ours('ann'), method: 'POST' })
+    const { response } = await site.requestUpgrade({ ...ours('ann'), method: 'POST' })
     assert.equal(response.statusLine, 'HTTP/1.1 405 Method Not Allowed')
   })
 })
@@ -140,10 +140,10 @@ describe('shouldUpgradeCallback', { skip: !HAS_CALLBACK && 'this Node has none' 
       socket.end('HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n')
     }
     const site = await EdgeSite.open(test, 'plain', { handler: echo, http: only('/theirs'), after: (http) => void http.on('upgrade', listener) })
-    assert.equal((await site.knock(ours('ann'))).response.status, 101, 'ours')
-    assert.equal((await site.knock({ target: '/theirs' })).response.status, 101)
-    assert.equal((await site.knock({ target: '/other' })).response.status, 200)
-    assert.equal((await site.knock(h2c())).response.status, 200)
+    assert.equal((await site.requestUpgrade(ours('ann'))).response.status, 101, 'ours')
+    assert.equal((await site.requestUpgrade({ target: '/theirs' })).response.status, 101)
+    assert.equal((await site.requestUpgrade({ target: '/other' })).response.status, 200)
+    assert.equal((await site.requestUpgrade(h2c())).response.status, 200)
     assert.deepEqual(upgraded, ['/theirs'])
   })
 
@@ -152,6 +152,6 @@ describe('shouldUpgradeCallback', { skip: !HAS_CALLBACK && 'this Node has none' 
     await site.service.shutdown()
     const { shouldUpgradeCallback } = site.http as unknown as { shouldUpgradeCallback: (request: { url: string }) => boolean }
     assert.equal(shouldUpgradeCallback({ url: '/theirs' }), true)
-    assert.equal((await site.knock(ours('ann'))).response.status, 200)
+    assert.equal((await site.requestUpgrade(ours('ann'))).response.status, 200)
   })
 })

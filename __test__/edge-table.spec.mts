@@ -134,7 +134,7 @@ describe('a request of a server is answered as the table says', () => {
       const peer = await site.connection('ann', '/1')
       const stopped = services[0]?.shutdown()
       assert.equal((await peer.close()).code, 1001)
-      assert.equal((await site.knock(ours('bob', '/1'))).response.status, 503)
+      assert.equal((await site.requestUpgrade(ours('bob', '/1'))).response.status, 503)
       await takesItsPathExceptFirst(site, services)
       peer.destroy()
       await within(stopped ?? Promise.resolve(), 'the end of the service')

@@ -223,7 +223,7 @@ describe('the logger', () => {
     const tokens = ['ann', 'eve'].map((user) => tokenOf(user, { claims: { note: content } })).concat(tokenOf('ann', { key: 'another key' }), `${content}.x.y`)
     for (const token of tokens) {
       await site.status(token)
-      await site.knock({ headers: { Authorization: `Bearer ${token}` } })
+      await site.requestUpgrade({ headers: { Authorization: `Bearer ${token}` } })
     }
     const client = await site.connect('ann')
     client.sendText(`{"${content}`)

@@ -58,7 +58,7 @@ const good = (rest: RequestOptions = {}): RequestOptions => ({ ...withToken(toke
 describe('a handshake that is accepted', () => {
   it('is answered with exactly the headers of RFC 6455', async (test) => {
     const site = await TestServer.open(test)
-    const { response } = await site.knock(good())
+    const { response } = await site.requestUpgrade(good())
     assert.equal(response.statusLine, 'HTTP/1.1 101 Switching Protocols')
     assert.deepEqual(response.headers, { upgrade: 'websocket', connection: 'Upgrade', 'sec-websocket-accept': ACCEPT })
     assert.equal(site.service.getConnectionCount('ann'), 1)
@@ -67,7 +67,7 @@ describe('a handshake that is accepted', () => {
   it('may ask for version 8, and write its protocol in any case', async (test) => {
     const site = await TestServer.open(test)
     for (const headers of [{ 'Sec-WebSocket-Version': '8' }, { Upgrade: 'WebSocket' }, { Upgrade: 'WEBSOCKET', Connection: 'keep-alive, Upgrade' }, { Upgrade: 'h2c, WebSocket' }]) {
-      assert.equal((await site.knock(good({ headers }))).response.status, 101, JSON.stringify(headers))
+      assert.equal((await site.requestUpgrade(good({ headers }))).response.status, 101, JSON.stringify(headers))
     }
   })
 
@@ -80,7 +80,7 @@ describe('a handshake that is accepted', () => {
       [['first', 'second'], 'first'],
     ] as const) {
       const request = good({ headers: { 'Sec-WebSocket-Protocol': offer as string | string[] } })
-      const { peer, response } = await site.knock(request)
+      const { peer, response } = await site.requestUpgrade(request)
       assert.equal(response.headers['sec-websocket-protocol'], answer, String(offer))
       const closed = site.event('disconnection')
       peer.destroy()
@@ -217,7 +217,7 @@ describe('a handshake that is refused', () => {
       assert.equal(await refusal(site, request), rejection(cause))
       repair()
     }
-    assert.equal((await site.knock(request)).response.status, 101)
+    assert.equal((await site.requestUpgrade(request)).response.status, 101)
   })
 
   it('may have sent frames along: the answer arrives all the same', async (test) => {
@@ -254,7 +254,7 @@ describe('where the token is looked for', () => {
   for (const [name, status, request] of table) {
     it(`${name}: ${status}`, async (test) => {
       const site = await TestServer.open(test)
-      assert.equal((await site.knock(request)).response.status, status)
+      assert.equal((await site.requestUpgrade(request)).response.status, status)
     })
   }
 })
@@ -285,7 +285,7 @@ describe('permessage-deflate', () => {
   for (const [offer, answer] of table) {
     it(`${offer} → ${answer === undefined ? 'not used' : answer === 400 ? 400 : answer.join('; ')}`, async (test) => {
       const site = await TestServer.open(test)
-      const { response } = await site.knock(good({ headers: { 'Sec-WebSocket-Extensions': offer } }))
+      const { response } = await site.requestUpgrade(good({ headers: { 'Sec-WebSocket-Extensions': offer } }))
       if (answer === 400) return assert.equal(response.statusLine, STATUS_LINES.extensions)
       assert.equal(response.status, 101)
       const [name, ...parameters] = response.headers['sec-websocket-extensions']?.split(/; */) ?? []
@@ -296,7 +296,7 @@ describe('permessage-deflate', () => {
 
   it('is not used when it is off', async (test) => {
     const site = await TestServer.open(test, { compression: false })
-    const { response } = await site.knock(good({ headers: { 'Sec-WebSocket-Extensions': 'permessage-deflate' } }))
+    const { response } = await site.requestUpgrade(good({ headers: { 'Sec-WebSocket-Extensions': 'permessage-deflate' } }))
     assert.equal(response.status, 101)
     assert.equal(response.headers['sec-websocket-extensions'], undefined)
   })
@@ -352,7 +352,7 @@ describe('what is not ours', () => {
       if (order === 'before') add()
       const site = await TestServer.open(test, {}, http)
       if (order === 'after') add()
-      const { peer, response } = await site.knock({ target: '/hot-reload', headers: { Upgrade: 'other' } })
+      const { peer, response } = await site.requestUpgrade({ target: '/hot-reload', headers: { Upgrade: 'other' } })
       assert.equal(response.headers['upgrade'], 'other')
       assert.equal(await peer.rest(), 'ours')
       assert.deepEqual(paths, ['/hot-reload'])
@@ -363,7 +363,7 @@ describe('what is not ours', () => {
 
   it('a path of our own choice', async (test) => {
     const site = await TestServer.open(test, { path: '/live' })
-    assert.equal((await site.knock({ target: `/live?token=${tokenOf('ann')}` })).response.status, 101)
+    assert.equal((await site.requestUpgrade({ target: `/live?token=${tokenOf('ann')}` })).response.status, 101)
     assert.equal(await refusal(site, good()), rejection('path'))
   })
 })
@@ -385,7 +385,7 @@ describe('origins', () => {
     it(`${JSON.stringify(allowedOrigins)} and ${origin ?? 'none'}: ${status}`, async (test) => {
       const site = await TestServer.open(test, { allowedOrigins })
       const request = good({ headers: { Host: 'bills.example', Origin: origin } })
-      assert.equal((await site.knock(request)).response.status, status)
+      assert.equal((await site.requestUpgrade(request)).response.status, status)
     })
   }
 })

@@ -290,7 +290,7 @@ describe('a peer that goes', () => {
           } else if (end === 'reset') peer.reset()
           else peer.destroy()
         }
-        // Whoever was still on the way in or out is gone once all of the user's places are free again.
+        // Connections that were opening or closing are gone once all places of the user are free again.
         while (site.service.getAllConnectedUsers().length > 1) await within(new Promise<void>((resolve) => (hear = resolve)), 'a disconnection')
         await unharmed()
       })

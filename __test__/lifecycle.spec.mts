@@ -113,7 +113,7 @@ describe('shutdown', () => {
     const site = await TestServer.open(test, { base: { SHUTDOWN_GRACE_PERIOD: 2000 } })
     const hung = await site.rawConnection('ann')
     const ending = site.service.shutdown()
-    const { peer, response } = await site.knock(withToken(tokenOf('bob')))
+    const { peer, response } = await site.requestUpgrade(withToken(tokenOf('bob')))
     assert.equal(response.statusLine, 'HTTP/1.1 503 Service Unavailable')
     assert.equal(response.headers['connection'], 'close')
     await peer.rest()
@@ -122,7 +122,7 @@ describe('shutdown', () => {
     await within(ending, 'the end of shutdown()')
     assert.equal(site.http.listening, true)
     assert.equal(site.http.listenerCount('upgrade'), 0)
-    const late = await site.knock(withToken(tokenOf('bob')))
+    const late = await site.requestUpgrade(withToken(tokenOf('bob')))
     assert.equal(late.response.status, 200, 'without a listener Node takes it for a plain request')
   })
 

@@ -70,9 +70,9 @@ describe('memory pressure reported from outside', () => {
       previous = expected
     }
 
-    const { response } = await site.knock(withToken(tokenOf('bob')))
+    const { response } = await site.requestUpgrade(withToken(tokenOf('bob')))
     assert.deepEqual([response.statusLine, response.headers['retry-after']], ['HTTP/1.1 503 Service Unavailable', '30'])
-    assert.equal((await site.knock({ ...withToken(tokenOf('bob')), target: '/elsewhere' })).response.status, 400)
+    assert.equal((await site.requestUpgrade({ ...withToken(tokenOf('bob')), target: '/elsewhere' })).response.status, 400)
     await ann.probe()
     await site.settled('ann', ann)
 

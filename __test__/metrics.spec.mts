@@ -59,7 +59,7 @@ describe('metricsText()', () => {
     for (const reason of ['peer_normal', 'peer_going_away', 'lost', 'rate_limited']) assert.equal(closed(reason), 1, reason)
     assert.equal(await site.status('not a token'), 401)
     assert.equal(await site.status(tokenOf('ann', { key: 'another' })), 401)
-    assert.equal((await site.knock({ ...withToken(tokenOf('ann')), method: 'POST' })).response.status, 405)
+    assert.equal((await site.requestUpgrade({ ...withToken(tokenOf('ann')), method: 'POST' })).response.status, 405)
     const text = site.service.metricsText()
     const total = (name: string): number =>
       text.split('\n').filter((line) => line.startsWith(`${name}{`)).reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)

@@ -20,7 +20,7 @@ describe('allowedOrigins', () => {
   for (const origin of ['https://a.example', 'http://localhost:3000', 'https://[::1]:8443', 'null', 'file://', 'chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai']) {
     it(`lets a page of ${origin} in`, async (test) => {
       const site = await TestServer.open(test, { allowedOrigins: [origin] })
-      const status = async (sent: string): Promise<number> => (await site.knock({ ...withToken(tokenOf('ann')), headers: { Origin: sent } })).response.status
+      const status = async (sent: string): Promise<number> => (await site.requestUpgrade({ ...withToken(tokenOf('ann')), headers: { Origin: sent } })).response.status
       assert.equal(await status(origin), 101)
       assert.equal(await status(`${origin}x`), 403)
     })

@@ -68,18 +68,18 @@ async function survives(test: TestContext, child: Child, source: string, fill: (
 
   fill()
   while ((await child.hear('degradation', 60_000))['level'] !== 'critical');
-  const knocker = await RawPeer.connect(port)
-  test.after(() => knocker.destroy())
-  void knocker.write(upgradeRequest(withToken(tokenOf('newcomer'))))
-  const { status, headers } = await knocker.response()
+  const late = await RawPeer.connect(port)
+  test.after(() => late.destroy())
+  void late.write(upgradeRequest(withToken(tokenOf('another'))))
+  const { status, headers } = await late.response()
   assert.deepEqual([status, headers['retry-after']], [503, '30'])
   assert.deepEqual(await publish(50, 150), { type: 'published', level: 'critical', source })
 
   child.tell('drain')
   while ((await child.hear('degradation', 60_000))['level'] !== 'normal');
   assert.equal((await publish(150, 200))['level'], 'normal')
-  const newcomer = await Client.open(url('newcomer'))
-  test.after(() => newcomer.socket.terminate())
+  const another = await Client.open(url('another'))
+  test.after(() => another.socket.terminate())
   const updates = await reader.takeMany('bill_update', 200)
   assert.deepEqual(
     updates.map((update) => update['update'].data.number),

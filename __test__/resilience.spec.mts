@@ -83,7 +83,7 @@ describe('the circuit breaker', () => {
     // No time for retries: each handshake is one call.
     const site = await TestServer.open(test, { lookupUser, lookupTimeout: 40 })
     for (let count = 0; count < 5; count += 1) assert.equal(await site.status(tokenOf(`user-${count}`)), 401)
-    const { response } = await site.knock(withToken(tokenOf('ann')))
+    const { response } = await site.requestUpgrade(withToken(tokenOf('ann')))
     assert.equal(response.status, 503)
     assert.match(response.headers['retry-after'] ?? '', /^[1-5]$/)
     assert.equal(calls, 5)

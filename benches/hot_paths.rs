@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use carillon::shard::batch_cache::BatchCache;
-use carillon::shard::outbox::Room;
+use carillon::shard::outbox::Capacity;
 use carillon::transport::assembler::Assembler;
 use carillon::transport::deflate::{Deflaters, Inflater};
 use carillon::transport::encoded_message::EncodedMessage;
@@ -134,7 +134,7 @@ fn deliver() -> Run {
         for _ in 0..count {
             for outbox in &mut outboxes {
                 let room = outbox.make_room(message.payload().len(), support::BACKPRESSURE);
-                assert_eq!(room, Room::Fits { dropped: 0 });
+                assert_eq!(room, Capacity::Fits { dropped: 0 });
                 outbox.queue(message.clone(), Encoding::Plain, &mut deflaters);
             }
             outboxes.iter_mut().for_each(|outbox| support::drain(outbox, &mut deflaters));
@@ -152,8 +152,8 @@ fn deliver_batched() -> Run {
             for message in &messages {
                 for outbox in &mut outboxes {
                     let room = outbox.make_room(message.payload().len(), support::BACKPRESSURE);
-                    assert_eq!(room, Room::Fits { dropped: 0 });
-                    outbox.wait(message.clone(), 10);
+                    assert_eq!(room, Capacity::Fits { dropped: 0 });
+                    outbox.push_batched(message.clone(), 10);
                 }
             }
             for outbox in &mut outboxes {

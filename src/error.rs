@@ -103,7 +103,7 @@ impl std::error::Error for Error {
 /// Codes are those of RFC 6455 §7.4.1 and its registry; the texts are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// No valid `auth` message in time, or a message that needs a user came from nobody.
+    /// No valid `auth` message in time, or a message that needs a user on a connection without one.
     AuthenticationRequired,
     /// Text that is not UTF-8, or data that does not inflate.
     InvalidData,
@@ -121,7 +121,7 @@ pub enum CloseReason {
     Shutdown,
     /// More unwritten bytes than one connection may hold.
     SlowConsumer,
-    /// A message in more pieces than anybody needs.
+    /// A message in more fragments than the limit.
     TooManyFragments,
 }
 

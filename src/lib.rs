@@ -11,7 +11,7 @@
 //!  └───────────────────────────┘ batched└───────────────────────────────────────────────┘
 //! ```
 //!
-//! Dependencies point one way: `binding → core → shard → {hub, application, authenticator, protocol} → {transport, memory,
+//! Dependencies point one way: `binding → core → shard → {hub, application, authenticator, protocol, broker} → {transport, memory,
 //! monitoring} → {config, utils}`; every module uses `types` and `error`. What holds everywhere:
 //!
 //! 1. A shard's connections, topic index and outboxes are touched by its thread alone.
@@ -26,8 +26,8 @@
 //!
 //! A panic ends what was being done, never the process: one connection, one publish, or one shard that is replaced.
 //!
-//! Reading order: [`types`], [`error`], [`config`], [`transport`], [`protocol`], [`hub`], [`application`], [`shard`], [`core`], [`memory`],
-//! [`monitoring`], and then `binding`, which only converts. `ARCHITECTURE.md` says why things are as they are, and how to add to them.
+//! Reading order: [`types`], [`error`], [`config`], [`transport`], [`protocol`], [`hub`], [`application`], [`authenticator`], [`shard`], [`core`],
+//! [`memory`], [`monitoring`], [`broker`], and then `binding`, which only converts. `ARCHITECTURE.md` says why things are as they are, and how to add to them.
 
 pub mod application;
 pub mod authenticator;

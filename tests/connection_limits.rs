@@ -90,7 +90,7 @@ async fn handshakes_that_settle_together_close_one_connection_each() {
             let _ = answer.send(Ok(found));
         }
     };
-    let knock = async |count: usize| {
+    let attempt = async |count: usize| {
         let mut clients = Vec::new();
         for _ in 0..count {
             let mut client = Client::connect(service.address).await;
@@ -107,10 +107,10 @@ async fn handshakes_that_settle_together_close_one_connection_each() {
             assert_eq!(client.json().await["type"], "connected");
         }
     };
-    let mut first = knock(LIMIT).await;
+    let mut first = attempt(LIMIT).await;
     let_in(&mut first).await;
     // A rejected handshake replaces no connection.
-    let mut unknown = knock(LIMIT).await;
+    let mut unknown = attempt(LIMIT).await;
     answer_all(false);
     for client in &mut unknown {
         assert_eq!(client.refusal().await, 401);
@@ -118,7 +118,7 @@ async fn handshakes_that_settle_together_close_one_connection_each() {
     for client in &mut first {
         client.is_served().await;
     }
-    let mut second = knock(LIMIT).await;
+    let mut second = attempt(LIMIT).await;
     // More handshakes at once than there may be connections.
     let mut third = Client::connect(service.address).await;
     third.send(&request_of("ann", "")).await;

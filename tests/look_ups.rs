@@ -80,7 +80,7 @@ async fn a_peer_that_leaves_during_its_look_up_is_no_connection() {
     assert_eq!(bystander.json().await["type"], "pong");
     answer.send(Ok(true)).unwrap();
 
-    // Whoever comes after it finds everything decided, and the leaver's place free.
+    // After it everything is decided, and the place is free.
     let mut client = Client::connect(service.address).await;
     client.send(&request_of("cid", "")).await;
     asked(&waiting).await.send(Ok(true)).unwrap();

@@ -119,9 +119,9 @@ async fn it_degrades_sheds_survives_and_recovers_and_readers_miss_nothing() {
         container.holds(BASE_BYTES + service.core.sizes().buffers);
         number += 1;
     }
-    let mut newcomer = Client::connect(service.address).await;
-    newcomer.send(&request_of("newcomer", "")).await;
-    let refusal = newcomer.head().await;
+    let mut another = Client::connect(service.address).await;
+    another.send(&request_of("another", "")).await;
+    let refusal = another.head().await;
     assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\r\nRetry-After: 30\r\n"), "{refusal}");
 
     // The one that does not read goes, and with it what the container was full of.
@@ -151,7 +151,7 @@ async fn it_degrades_sheds_survives_and_recovers_and_readers_miss_nothing() {
     assert!(reader.levels.ends_with(&falling), "{:?}", reader.levels);
     let rising = &reader.levels[..reader.levels.len() - falling.len()];
     assert!(rising.is_sorted_by(|one, other| one < other), "{:?}", reader.levels);
-    service.join("newcomer").await;
+    service.join("another").await;
     reader.client.is_served().await;
     drop(stuck);
     service.shutdown().await;

@@ -1,4 +1,4 @@
-//! The own port under peers that mean no good: silent ones, slow ones, and ones that come and go. Newcomers are served all the same.
+//! The own port under peers that mean no good: silent ones, slow ones, and ones that come and go. Well-behaved clients are served all the same.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -25,7 +25,7 @@ const PLACES: usize = 4096;
 /// What the tests with many sockets need, both ends being in one process.
 const DESCRIPTORS: u64 = 16_000;
 
-/// How long a newcomer may have to wait.
+/// How long a well-behaved client may have to wait.
 const SOON: Duration = Duration::from_secs(1);
 
 async fn open(tls: Option<Arc<rustls::ServerConfig>>) -> (Service, SocketAddr) {

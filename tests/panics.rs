@@ -64,12 +64,12 @@ async fn with_tripwire(line: &'static str) -> Service {
 
 async fn everything_works(service: &Service, bystander: &mut Client) {
     bystander.is_served().await;
-    let mut newcomer = service.follow("newcomer", 77).await;
+    let mut another = service.follow("another", 77).await;
     let update = json!({ "at": format!("{:?}", Instant::now()) }).to_string();
     service.core.broadcast_bill_update(BillId::new(77).unwrap(), &update, "now");
-    assert_eq!(newcomer.json().await["type"], "bill_update");
-    newcomer.send(&close(1000, "")).await;
-    newcomer.is_closed_with(1000).await;
+    assert_eq!(another.json().await["type"], "bill_update");
+    another.send(&close(1000, "")).await;
+    another.is_closed_with(1000).await;
 }
 
 async fn ends_as_ever(service: Service, bystander: Client) {
@@ -296,8 +296,8 @@ async fn a_panic_in_a_heartbeat_costs_its_connection_only() {
     for _ in 0..mute.len() {
         assert_eq!(service.host.disconnection().await.0, 1006);
     }
-    // Whoever comes now is pinged as ever.
-    let mut newcomer = service.join("newcomer").await;
-    assert_eq!(newcomer.frame().await.first, PING);
-    ends_as_ever(service, newcomer).await;
+    // New connections are pinged as before.
+    let mut another = service.join("another").await;
+    assert_eq!(another.frame().await.first, PING);
+    ends_as_ever(service, another).await;
 }

@@ -210,7 +210,7 @@ async fn a_service_starts_anew_after_its_end() {
     assert_eq!(service.core.counts().users, 0);
     let again = Service::start().await;
     again.join("ann").await.is_served().await;
-    // Ending what has ended is over at once.
+    // Disconnect what has ended is over at once.
     service.shutdown().await;
     service.core.stop();
 }

@@ -60,7 +60,7 @@ export const values: Record<Exclude<keyof typeof everything, 'default'>, unknown
 
 // @ts-expect-error only a service makes one
 new everything.RuntimeConfig()
-// @ts-expect-error how the binary was loaded is nobody's business
+// @ts-expect-error how the binary was loaded is private
 void everything.__napiBindingTarget
 // @ts-expect-error an update has data
 webSocketService.broadcastBillUpdate(42, { type: 'amendment', timestamp: new Date() })

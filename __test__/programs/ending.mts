@@ -1,4 +1,4 @@
-// A server with a service that nobody shuts down. The parent says how the process ends.
+// A server with a service that is not shut down. The parent says how the process ends.
 
 import { createServer, type Server } from 'node:http'
 import { WebSocketService } from 'carillon'
@@ -28,7 +28,7 @@ process.on('message', ({ type }: { type: string }) => {
     }
     process.exit(0)
   } else if (type === 'shutdown') {
-    // The promise is nobody's: the process ends when the shutdown does.
+    // The promise is not awaited: the process ends when the shutdown does.
     void service?.shutdown()
     server?.close()
     process.disconnect?.()

@@ -1,4 +1,4 @@
-// A service with a port of its own. By mode: it ends itself once somebody follows bill 99, it ends when told to, or nobody
+// A service with a port of its own. By mode: it ends itself once bill 99 has a subscriber, it ends on a message, or nothing
 // holds it any more.
 
 import { WebSocketService } from 'carillon'

@@ -69,7 +69,7 @@ process.on('message', async (order: Order) => {
   }
 })
 
-/** Bytes in use without the page cache that nobody has touched lately, which the service does not count either. */
+/** Bytes in use without the inactive page cache, which the service does not count either. */
 function containerUse(file: string): number {
   const stat = readFileSync(join(dirname(file), 'memory.stat'), 'utf8')
   // Version 1 of control groups counts a group alone and with those below it; version 2 has the one number.

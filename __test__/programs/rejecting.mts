@@ -20,7 +20,7 @@ for (const user of ['ann', 'bob']) {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?token=${tokenOf(user)}`)
   await Promise.all([told, once(socket, 'open')])
 }
-// A rejection nobody handles would end the process before its next turns.
+// An unhandled rejection would end the process before its next turns.
 for (let turns = 0; turns < 20; turns += 1) await new Promise((resolve) => setImmediate(resolve))
 process.send?.({ type: 'survived' })
 process.on('message', () => process.exit(0))

@@ -12,7 +12,7 @@ const { then } = Promise.prototype
 const { parse } = JSON
 
 /** Without promises: they are not what they were. */
-function knock(port: number, user: string, answered: (status: number) => void): void {
+function requestUpgrade(port: number, user: string, answered: (status: number) => void): void {
   const socket = connect(port, '127.0.0.1', () => socket.write(upgradeRequest(withToken(tokenOf(user)))))
   socket.once('data', (bytes) => {
     answered(Number(String(bytes).split(' ')[1]))
@@ -30,8 +30,8 @@ Promise.prototype.then = function (this: Promise<unknown>, onFulfilled?: ((value
   return then.call(this, () => onFulfilled?.(true as never), onRejected as never)
 } as typeof then
 JSON.parse = ((text: string) => parse(text)) as typeof JSON.parse
-knock(port, 'yes', (yes) => {
-  knock(port, 'no', (no) => {
+requestUpgrade(port, 'yes', (yes) => {
+  requestUpgrade(port, 'no', (no) => {
     Promise.prototype.then = then
     process.send?.({ type: 'done', statuses: { yes, no } })
   })

@@ -29,7 +29,7 @@ export class Client {
   constructor(url: string, protocols: string[] = [], options: ClientOptions = {}) {
     this.socket = new WebSocket(url, protocols, options)
     this.socket.on('message', (data) => this.#receive(String(data)))
-    // Whoever waits learns of it from `open` or `closed`.
+    // `open` and `closed` settle with it.
     this.socket.on('error', () => {})
     this.closed = new Promise((resolve) => {
       this.socket.once('close', (code, reason) => {

@@ -40,17 +40,17 @@ export class Container {
     return undefined
   }
 
-  /** How to have a program run inside, for whoever starts it: its shell enters and becomes the program. */
+  /** How to have a program run inside, for the test that starts it: its shell enters and becomes the program. */
   get entrance(): { execPath: string; execArgv: string[] } {
     const enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
     return { execPath: '/bin/sh', execArgv: ['-c', enter, this.#path, process.execPath] }
   }
 
-  /** Once nobody is inside any more. */
+  /** Resolves once no process is inside. */
   async #remove(): Promise<void> {
     const inside = (): string => readFileSync(`${this.#path}/cgroup.procs`, 'utf8').trim()
     for (const pid of inside().split('\n').filter(Boolean)) process.kill(Number(pid), 'SIGKILL')
-    await eventually(() => inside() === '', 'the end of everybody in a container')
+    await eventually(() => inside() === '', 'the end of all processes in a container')
     rmdirSync(this.#path)
   }
 }

@@ -88,14 +88,14 @@ export class EdgeSite {
     return peer
   }
 
-  async knock(given: RequestOptions = {}): Promise<{ peer: RawPeer; response: Response }> {
+  async requestUpgrade(given: RequestOptions = {}): Promise<{ peer: RawPeer; response: Response }> {
     const peer = await this.send(upgradeRequest(given))
     return { peer, response: await peer.response() }
   }
 
   /** A connection of a user whose frames are the test's own. */
   async connection(user: string, path = '/ws'): Promise<RawPeer> {
-    const { peer, response } = await this.knock(ours(user, path))
+    const { peer, response } = await this.requestUpgrade(ours(user, path))
     if (response.status !== 101) throw new Error(`not let in: ${response.statusLine}`)
     return peer
   }

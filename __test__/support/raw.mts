@@ -1,4 +1,4 @@
-// A peer that speaks bytes: requests nobody's library would send, frames of any shape, ends of any kind.
+// A peer that speaks bytes: requests that no library would send, frames of any shape, ends of any kind.
 
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'

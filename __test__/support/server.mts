@@ -91,7 +91,7 @@ export class TestServer {
   }
 
   /** Sends a request and hands back the peer with the head of the answer. */
-  async knock(request: RequestOptions = {}): Promise<{ peer: RawPeer; response: Response }> {
+  async requestUpgrade(request: RequestOptions = {}): Promise<{ peer: RawPeer; response: Response }> {
     const peer = await this.raw()
     void peer.write(upgradeRequest(request))
     return { peer, response: await peer.response() }
@@ -99,12 +99,12 @@ export class TestServer {
 
   /** The status with which a token is answered. An accepted connection stays open. */
   async status(token: string | undefined): Promise<number> {
-    return (await this.knock(token === undefined ? {} : withToken(token))).response.status
+    return (await this.requestUpgrade(token === undefined ? {} : withToken(token))).response.status
   }
 
   /** An open connection whose frames are the test's own. */
   async rawConnection(user: string, headers: Record<string, string> = {}): Promise<RawPeer> {
-    const { peer, response } = await this.knock({ ...withToken(tokenOf(user)), headers })
+    const { peer, response } = await this.requestUpgrade({ ...withToken(tokenOf(user)), headers })
     if (response.status !== 101) throw new Error(`not let in: ${response.statusLine}`)
     return peer
   }

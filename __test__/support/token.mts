@@ -1,4 +1,4 @@
-// Tokens as an application issues them, and as somebody without its key might.
+// Tokens as an application issues them, and as an attacker without its key might.
 
 import jwt, { type SignOptions } from 'jsonwebtoken'
 

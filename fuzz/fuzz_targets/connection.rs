@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use carillon::application::interface::SlowConsumerPolicy;
 use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
-use carillon::shard::outbox::{Backpressure, Outbox, Room};
+use carillon::shard::outbox::{Backpressure, Outbox, Capacity};
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::deflate::{DeflatePolicy, Deflaters, Inflater, Negotiated, negotiate};
 use carillon::transport::encoded_message::EncodedMessage;
@@ -60,9 +60,9 @@ fn converse(deflate: bool, policy: SlowConsumerPolicy, writes: u16, bytes: &[u8]
             for answer in answers {
                 let size = answer.frame(encoding, 1024, &mut deflaters).len();
                 match outbox.make_room(size, limit) {
-                    Room::Fits { .. } => outbox.queue(answer, encoding, &mut deflaters),
-                    Room::Refused { .. } => refusals.refused = true,
-                    Room::Exhausted => (is_over, refusals.exhausted) = (true, true),
+                    Capacity::Fits { .. } => outbox.queue(answer, encoding, &mut deflaters),
+                    Capacity::Refused { .. } => refusals.refused = true,
+                    Capacity::Exhausted => (is_over, refusals.exhausted) = (true, true),
                 }
             }
             if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

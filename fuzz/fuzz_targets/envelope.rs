@@ -1,5 +1,5 @@
 //! Any text as a message of the application's protocol: whatever is answered is JSON and not much longer than the message,
-//! errors name their message, and nobody without a user does anything but prove who it is.
+//! errors name their message, and a connection without a user can only authenticate.
 #![no_main]
 
 use carillon::protocol::json::RawJson;

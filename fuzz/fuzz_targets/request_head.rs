@@ -73,7 +73,7 @@ fn judge(head: &RequestHead) {
     let _ = handshake::token(head);
     for trust in trusts() {
         let address = forwarded::client_address(head, PEER, &trust);
-        // Without trust the header is what anybody may write.
+        // Without trust any peer may write the header.
         assert!(trust != TrustProxy::Hops(0) || address == PEER);
         let IpAddr::V6(address) = address else { continue };
         assert_eq!(address.to_ipv4_mapped(), None, "IPv4 is shown as such");

@@ -55,7 +55,7 @@ const TRIES: usize = 3;
 const TOKEN: &str =
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJ1c2VyX2lkIjoiYW5uIn0.3xezC2d9pCUHxm6U0b1XXl2eLmcHn6KjOTEjIY0B0_o";
 
-/// An application that lets everybody in, and answers about preferences when it is told to.
+/// An application that accepts every user, and answers about preferences on request.
 #[derive(Default)]
 struct Application {
     waiting: Mutex<Vec<(HookCall, Answer)>>,
@@ -67,7 +67,7 @@ impl Application {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls whose answer is waited for; nobody waits for those of a connection that has gone.
+    /// Calls whose answer is waited for; those of a closed connection are not awaited.
     fn pending(&self) -> usize {
         self.waiting().iter().filter(|(_, answer)| !answer.is_closed()).count()
     }
@@ -104,7 +104,7 @@ struct Service {
     core: Arc<WebSocketService>,
     application: Arc<Application>,
     address: SocketAddr,
-    /// In use when nobody had been there but a first guest.
+    /// In use after a first connection has come and gone.
     heap: isize,
 }
 

@@ -60,7 +60,7 @@ pub enum Circuit {
 
 /// Leave to call. Given back with the outcome, unless the call was abandoned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Permit {
+pub struct CallPermit {
     epoch: u32,
     /// The circuit is half-open: the outcome of this call decides.
     pub is_probe: bool,
@@ -82,9 +82,9 @@ impl Default for CircuitBreaker {
 
 impl CircuitBreaker {
     /// Leave to call, or how long to wait before asking again. `now` is a time of the caller's own clock.
-    pub fn admit(&mut self, subject: Subject, now: Duration) -> Result<Permit, Duration> {
+    pub fn admit(&mut self, subject: Subject, now: Duration) -> Result<CallPermit, Duration> {
         let (wait, retry_after) = match self.state {
-            State::Closed => return Ok(Permit { epoch: self.epoch, is_probe: false }),
+            State::Closed => return Ok(CallPermit { epoch: self.epoch, is_probe: false }),
             State::Open { until, wait } => (wait, until.saturating_sub(now)),
             State::HalfOpen { since, wait, is_probing } => {
                 let may_probe = !is_probing && !self.latest.contains(&Outcome::Rejected(subject));
@@ -98,11 +98,11 @@ impl CircuitBreaker {
             self.latest.clear();
         }
         self.enter(State::HalfOpen { since: now, wait, is_probing: true });
-        Ok(Permit { epoch: self.epoch, is_probe: true })
+        Ok(CallPermit { epoch: self.epoch, is_probe: true })
     }
 
     /// The circuit's new state, if the outcome changed it.
-    pub fn settle(&mut self, permit: Permit, outcome: Outcome, now: Duration) -> Option<Circuit> {
+    pub fn settle(&mut self, permit: CallPermit, outcome: Outcome, now: Duration) -> Option<Circuit> {
         if permit.epoch != self.epoch {
             return None;
         }

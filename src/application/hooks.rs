@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::application::circuit_breaker::{Circuit, CircuitBreaker, Outcome, Permit, Subject};
+use crate::application::circuit_breaker::{CallPermit, Circuit, CircuitBreaker, Outcome, Subject};
 use crate::application::interface::{Application, HookAnswer, HookCall, HookFault};
 use crate::application::stop_signal::StopSignal;
 use crate::monitoring::counters::HookOutcome;
@@ -104,14 +104,14 @@ impl Hooks {
     }
 
     /// A permit to call, or how long to wait. Without a breaker there is nothing to give back.
-    fn admit(&self, hook: HookKind, subject: Subject) -> Result<Option<Permit>, Duration> {
+    fn admit(&self, hook: HookKind, subject: Subject) -> Result<Option<CallPermit>, Duration> {
         if !self.has_breakers {
             return Ok(None);
         }
         self.breaker(hook).admit(subject, self.began.elapsed()).map(Some)
     }
 
-    fn record(&self, hook: HookKind, permit: Permit, outcome: Outcome) {
+    fn record(&self, hook: HookKind, permit: CallPermit, outcome: Outcome) {
         let changed = self.breaker(hook).settle(permit, outcome, self.began.elapsed());
         match changed {
             Some(Circuit::Open) => {

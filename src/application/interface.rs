@@ -80,7 +80,7 @@ pub const ABNORMAL_CLOSURE: u16 = 1006;
 
 /// How a connection ended, for the `disconnection` event and the counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum Disconnect {
     /// The peer sent a close frame.
     ByPeer { code: u16, reason: String },
     /// We sent one.
@@ -93,7 +93,7 @@ pub enum Ending {
     GraceExceeded,
 }
 
-impl Ending {
+impl Disconnect {
     pub fn code(&self) -> u16 {
         match self {
             Self::ByPeer { code, .. } => *code,

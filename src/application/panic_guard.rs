@@ -1,6 +1,6 @@
 //! Catches panics where the current operation ends: a call of the application, a command, a publish. The process and the thread continue.
 //!
-//! Used on shards' threads, by publishers and by the binding. The guard around one connection is in `drive`.
+//! Used on shards' threads, by publishers and by the binding. The guard around one connection is in `shard/event_loop`.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -16,7 +16,7 @@ const MAX_BACKLOG: u64 = 60_000;
 const UNITS_PER_MS: u64 = RATE;
 const UNITS_PER_LOSS: u64 = 1000;
 
-/// Owned by whoever tells clients of losses, one for all topics.
+/// Owned by the code that sends `gap`, one for all topics.
 #[derive(Clone, Debug, Default)]
 pub struct ReloadPacer {
     /// When the backlog will have drained, in units.

@@ -7,7 +7,7 @@
 //! A push that follows the newest publication, by its offset and by the id of its predecessor, is delivered at once. Everything else
 //! is held, and the history is fetched: the broker's list decides, not the push. Compared with what was delivered, it either
 //!
-//! * contains the newest publication: what follows is delivered, and nobody notices;
+//! * contains the newest publication: what follows is delivered, and no client notices;
 //! * or belongs to another epoch (`reset`), to another line of the same epoch (`fork`), or begins too late (`expired`): subscribers
 //!   are told the position where the new line begins for them, and receive what follows it, except what they have.
 //!
@@ -256,7 +256,7 @@ impl<P: Origin> Stream<P> {
                 continue;
             }
             // A line can go back further than what is remembered. Publications that may have been delivered long ago are left out:
-            // whoever was told of the gap reloads, and that covers everything fetched.
+            // a client that got the gap reloads, and that covers everything fetched.
             let may_be_old = self.may_be_old(entry.payload.origin());
             let position = entry.position;
             let step = self.step_for(entry);

@@ -1,6 +1,6 @@
 //! What can be changed while a service runs: by its owner, and by degradation under memory pressure.
 //!
-//! [`RuntimeConfig`] is shared by the application's thread and whoever degrades; shards work with copies of
+//! [`RuntimeConfig`] is shared by the application's thread and the memory monitor; shards work with copies of
 //! [`RuntimeValues`] that a change sends them.
 
 use std::fmt;
@@ -61,7 +61,7 @@ struct Layers {
 struct Observers {
     list: Vec<Observer>,
     /// What they know.
-    told: RuntimeValues,
+    last_reported: RuntimeValues,
 }
 
 const DAY_MS: f64 = 86_400_000.0;
@@ -176,12 +176,12 @@ impl RuntimeConfig {
     pub fn new(constructed: RuntimeValues) -> Self {
         Self {
             layers: Mutex::new(Layers { constructed, owned: constructed, degradation: None }),
-            observers: Mutex::new(Observers { list: Vec::new(), told: constructed }),
+            observers: Mutex::new(Observers { list: Vec::new(), last_reported: constructed }),
         }
     }
 
     /// Called after every change of what is in effect, on the thread that made it. An observer may read but must
-    /// neither change nor subscribe: one is told at a time, so that the last to be told is the newest.
+    /// neither change nor subscribe: one is last_reported at a time, so that the last to be last_reported is the newest.
     pub fn subscribe(&self, observer: Observer) {
         self.observers().list.push(observer);
     }
@@ -232,8 +232,8 @@ impl RuntimeConfig {
         let mut observers = self.observers();
         // Read again: of two changes at once the other may have been the later one.
         let values = self.values();
-        if observers.told != values {
-            observers.told = values;
+        if observers.last_reported != values {
+            observers.last_reported = values;
             observers.list.iter().for_each(|observer| observer(values));
         }
     }

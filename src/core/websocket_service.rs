@@ -72,7 +72,7 @@ enum Lifecycle {
 }
 
 struct Runtime {
-    shared: Arc<RunContext>,
+    context: Arc<RunContext>,
     shards: Vec<ShardHandle>,
     router: Router,
     next_shard: AtomicUsize,
@@ -125,7 +125,7 @@ impl WebSocketService {
         }
         self.statistics.begin_history(options.base.performance_history_max_size);
         let threads = options.threads.clamp(1, ShardSet::CAPACITY);
-        let shared = Arc::new(RunContext::new(
+        let context = Arc::new(RunContext::new(
             options,
             self.runtime.clone(),
             self.host.clone(),
@@ -138,16 +138,16 @@ impl WebSocketService {
         for id in 0..threads {
             // `threads` was clamped to what a shard id holds.
             let id = ShardId(u8::try_from(id).unwrap_or(u8::MAX));
-            let shard = supervisor::spawn(id, shared.clone(), end.clone())
+            let shard = supervisor::spawn(id, context.clone(), end.clone())
                 .map_err(|cause| Error::new(ErrorKind::Internal, "a shard could not be started").caused_by(cause))?;
             shards.push(shard);
         }
-        shared.set_inboxes(shards.iter().map(ShardHandle::inbox));
-        let memory = self.watch_memory(&shared.options, shared.dispatch.clone())?;
+        context.set_inboxes(shards.iter().map(ShardHandle::inbox));
+        let memory = self.watch_memory(&context.options, context.dispatch.clone())?;
         let queues = shards.iter().map(|shard| shard.operations.clone()).collect();
-        let router = Router::new(shared.routing.clone(), shared.users.clone(), queues);
+        let router = Router::new(context.routing.clone(), context.users.clone(), queues);
         *life = Lifecycle::Running(Arc::new(Runtime {
-            shared,
+            context,
             shards,
             router,
             next_shard: AtomicUsize::new(0),
@@ -164,7 +164,7 @@ impl WebSocketService {
     /// Tokens are checked with this from now on.
     pub fn set_verifier(&self, verifier: Arc<TokenVerifier>) {
         if let Some(run) = self.run() {
-            run.shared.set_verifier(verifier);
+            run.context.set_verifier(verifier);
         }
     }
 
@@ -190,9 +190,9 @@ impl WebSocketService {
             Distribution::Local
         } else {
             let dealer = Arc::downgrade(&run);
-            Distribution::RoundRobin(Arc::new(move |newcomer| {
+            Distribution::RoundRobin(Arc::new(move |accepted| {
                 if let Some(run) = dealer.upgrade() {
-                    run.dispatch_round_robin(Command::Receive(newcomer));
+                    run.dispatch_round_robin(Command::Receive(accepted));
                 }
             }))
         };
@@ -219,12 +219,12 @@ impl WebSocketService {
         };
         run.close_port();
         run.memory.stop_monitoring();
-        let deadline = Instant::now() + run.shared.options.base.shutdown_grace_period;
+        let deadline = Instant::now() + run.context.options.base.shutdown_grace_period;
         run.command_all(|| Command::Drain { deadline });
         let (service, stopping) = (self.clone(), run.clone());
         let tell_end = move || {
             stopping.memory.join();
-            tracing::dispatcher::with_default(&stopping.shared.dispatch, || service.stopped());
+            tracing::dispatcher::with_default(&stopping.context.dispatch, || service.stopped());
             done();
         };
         // Moved to whichever thread tells of the end.

@@ -1,4 +1,4 @@
-//! Who is connected and who follows what; no I/O and no transport.
+//! Who is connected and who is subscribed to what; no I/O and no sockets.
 //!
 //! `connection_manager` and the routing table of `subscription_manager` are shared by all threads of a run, each behind its own short
 //! locks; the subscriptions of one shard belong to it alone. `operation_queue_manager` carries publications to a shard.

@@ -100,7 +100,7 @@ mod tests {
         for used in [100, 250] {
             heap.poll(now, 0.85, |answer| asked = Some(answer));
             let answer: oneshot::Sender<Usage> = asked.take().expect("asked");
-            answer.send(Usage { used, limit: 1000 }).expect("somebody waits");
+            answer.send(Usage { used, limit: 1000 }).expect("the probe waits");
             assert_eq!(heap.pause(now, 0.85), HEAP_ANSWER_DELAY);
             now += Duration::from_secs(1);
             // Takes the answer, and asks again.

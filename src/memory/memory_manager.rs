@@ -1,6 +1,6 @@
 //! Drives the memory policies: samples on a thread of its own, decides, cleans up.
 //!
-//! One per run of a service, started and stopped with it. What it decides is done by whoever implements
+//! One per run of a service, started and stopped with it. Its decisions are carried out by the implementation of
 //! [`MemoryEffects`], the core; the policies are in `progressive_degradation` and `leak_detector_handler`. A report
 //! from outside is decided on at once, on the reporter's thread.
 
@@ -26,7 +26,7 @@ pub trait MemoryEffects: Send + Sync + 'static {
     fn service_usage(&self) -> ServiceUsage;
     /// Between two clean-ups, as it is now.
     fn cleanup_interval(&self) -> Duration;
-    /// Asks how V8's heap is used, without waiting. A dropped answer means that nobody knows.
+    /// Asks how V8's heap is used, without waiting. A dropped answer: not known.
     fn measure_heap(&self, answer: oneshot::Sender<Usage>);
     /// A new measurement, after what it led to.
     fn measured(&self, reading: &Reading);
@@ -41,7 +41,7 @@ pub trait MemoryEffects: Send + Sync + 'static {
 /// How much a clean-up may cost others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReclaimLevel {
-    /// What has expired and room that nobody uses.
+    /// Expired entries and unused capacity.
     Routine,
     /// Under critical pressure also what can be done without, slow consumers included.
     Emergency,
@@ -138,7 +138,7 @@ impl MemoryManager {
         self.monitor.requested.notify_all();
     }
 
-    /// Waits until the thread has ended, and undoes the degradation. Whoever comes second waits as long.
+    /// Waits until the thread has ended, and undoes the degradation. Of several callers, all wait.
     pub fn join(&self) {
         self.stop_monitoring();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +151,7 @@ impl MemoryManager {
         }
     }
 
-    /// Somebody else has measured: `pressure` and the threshold from which they are concerned, both 0 to 1.
+    /// The application has measured: `pressure` and the threshold from which they are concerned, both 0 to 1.
     pub fn handle_memory_pressure(&self, pressure: f64, threshold: f64) {
         let now = self.monitor.now();
         self.monitor.decide(|policy| policy.report(pressure, threshold, now));
@@ -226,7 +226,7 @@ impl Monitor {
         }
     }
 
-    /// Puts a change into effect before anybody else can decide, so that effects follow decisions in order.
+    /// Puts a change into effect before the next decision, so that effects follow decisions in order.
     fn decide(&self, decide: impl FnOnce(&mut ProgressiveDegradation) -> Option<LevelChange>) {
         let mut policy = self.policy();
         let Some(change) = decide(&mut policy) else { return };

@@ -102,7 +102,7 @@ impl DegradationLevel {
         }
     }
 
-    /// Whether whoever asks to come in is asked to come back later.
+    /// Whether new connections are refused with `Retry-After`.
     pub fn rejects_new_connections(self) -> bool {
         self == Self::Critical
     }
@@ -176,7 +176,7 @@ impl ProgressiveDegradation {
         self.decide(now)
     }
 
-    /// Somebody else's word. At or above its threshold it means at least the first level; below it, that the
+    /// A report of the application. At or above its threshold it means at least the first level; below it, that the
     /// reporter sees no pressure any more.
     pub fn report(&mut self, ratio: f64, threshold: f64, now: Duration) -> Option<LevelChange> {
         let is_pressure = ratio >= threshold;

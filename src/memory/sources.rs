@@ -180,7 +180,7 @@ impl Layout {
         }
     }
 
-    /// What this one group uses of its own limit. The part of the page cache that nobody has touched lately does
+    /// What this one group uses of its own limit. The inactive part of the page cache does
     /// not count: it fills every group up to its limit, and goes before anything else does.
     fn usage(self, group: &Path) -> Option<Usage> {
         let (limit, used, cache) = match self {

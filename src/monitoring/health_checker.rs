@@ -38,7 +38,7 @@ pub struct RuntimeInputs {
 #[derive(Clone, Copy, Debug)]
 pub struct ActiveDegradation {
     pub level: &'static str,
-    /// Whether newcomers are turned away.
+    /// Whether new connections are refused.
     pub rejects_new_connections: bool,
     /// Percent of what is there, and what was measured.
     pub pressure: Option<(f64, &'static str)>,
@@ -145,8 +145,8 @@ pub fn evaluate(inputs: &HealthInputs, runtime: &RuntimeInputs) -> HealthReport 
     let silent: Vec<String> = runtime
         .shard_stalls
         .iter()
-        .filter(|(_, silence)| *silence >= SILENT_SHARD)
-        .map(|(shard, silence)| format!("Shard {shard} has not responded for {} s", silence.as_secs()))
+        .filter(|(_, stalled_for)| *stalled_for >= SILENT_SHARD)
+        .map(|(shard, stalled_for)| format!("Shard {shard} has not responded for {} s", stalled_for.as_secs()))
         .collect();
     let is_shedding = runtime.degradation.is_some_and(|degradation| degradation.rejects_new_connections);
     if is_shedding || !silent.is_empty() {
@@ -232,9 +232,9 @@ mod tests {
     #[test]
     fn a_silent_shard_is_an_illness_and_the_rest_a_reason_to_look() {
         let seconds = Duration::from_secs;
-        let with = |silence, delay, circuits: &[&'static str]| {
+        let with = |stalled_for, delay, circuits: &[&'static str]| {
             let runtime = RuntimeInputs {
-                shard_stalls: vec![(0, seconds(1)), (3, silence)],
+                shard_stalls: vec![(0, seconds(1)), (3, stalled_for)],
                 open_circuits: circuits.to_vec(),
                 event_loop_delay: delay,
                 degradation: None,

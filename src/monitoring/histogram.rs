@@ -1,6 +1,6 @@
 //! How long things took: a histogram with fixed memory, whose buckets are never more than 3 % wide.
 //!
-//! Written by one thread with relaxed atomics, read by whoever asks. Takes no memory before its first sample.
+//! Written by one thread with relaxed atomics, read by any thread. Takes no memory before its first sample.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,6 +1,6 @@
 //! Writes the counters as Prometheus text, format 0.0.4. Pure: readings come in, text comes out.
 //!
-//! Called when somebody scrapes. Every label has a bounded set of values: no user, topic or address is among them.
+//! Called at each scrape. Every label has a bounded set of values: no user, topic or address is among them.
 
 use std::time::Duration;
 
@@ -104,11 +104,11 @@ fn connections(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics
     });
     page.gauge(
         "carillon_connections_anonymous",
-        "Connections that have not sent their token yet; none without authTimeout. At maxAnonymous newcomers without a token get 503.",
+        "Connections that have not sent their token yet; none without authTimeout. At maxAnonymous new connections without a token get 503.",
         readings.anonymous as f64,
     );
     page.gauge("carillon_users", "Users with an open connection.", readings.users as f64);
-    page.gauge("carillon_topics", "Bills that anybody follows.", readings.topics as f64);
+    page.gauge("carillon_topics", "Bills with subscribers.", readings.topics as f64);
     page.gauge("carillon_subscriptions", "Pairs of a bill and a user that follows it.", readings.subscriptions as f64);
 }
 
@@ -123,7 +123,7 @@ fn messages(page: &mut Page, readings: &Readings<'_>, statistics: &Statistics) {
     page.counter("carillon_messages_rate_limited_total", "Messages and control frames of clients that were not processed because of messageRate. Find the client, or raise the rate.", traffic(Traffic::RateLimited));
     page.counter(
         "carillon_broadcasts_total",
-        "Announcements to all, and bill updates somebody follows.",
+        "Broadcasts to all, and updates of bills with subscribers.",
         statistics.total_broadcasts,
     );
     page.counter(
@@ -191,7 +191,7 @@ fn shards(page: &mut Page, readings: &Readings<'_>) {
 fn memory(page: &mut Page, memory: &MemoryReading) {
     page.gauge(
         "carillon_degradation_level",
-        "What memory pressure does to the service: 0 normal, 1 light, 2 moderate, 3 severe, 4 critical (newcomers are turned away). Above 0: give the process more memory, or it less to do.",
+        "What memory pressure does to the service: 0 normal, 1 light, 2 moderate, 3 severe, 4 critical (new connections are refused). Above 0: give the process more memory, or it less to do.",
         f64::from(memory.level),
     );
     let usages = memory.usages.iter().map(|(source, ratio)| gauge(&[("source", source)], *ratio));

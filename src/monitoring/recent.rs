@@ -17,7 +17,7 @@ const STEP: Duration = Duration::from_secs(10);
 pub struct Outgoing {
     /// Messages and publishes that were to be delivered, those that were lost included.
     pub offered: u64,
-    /// Of these, what was refused, dropped or discarded. What a connection leaves behind that ends is not: nobody was left to
+    /// Of these, what was refused, dropped or discarded. What a connection leaves behind that ends is not: no peer was left to
     /// deliver it to.
     pub lost: u64,
     /// Publishes refused because a queue was full.

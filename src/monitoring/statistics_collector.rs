@@ -57,7 +57,7 @@ pub struct StatisticsCollector {
     resident_bytes: AtomicU64,
     /// Bits of an f64, 0 to 1.
     memory_pressure: AtomicU64,
-    /// Locked once a second by the first shard, and by whoever asks.
+    /// Locked once a second by the first shard, and by readers.
     history: Mutex<History>,
     /// The same.
     recent: Mutex<Recent>,
@@ -109,7 +109,7 @@ impl StatisticsCollector {
     pub fn shard(&self, index: usize) -> Arc<ShardCounters> {
         match self.shards.get(index) {
             Some(counters) => counters.clone(),
-            // Counted by nobody; unreachable, since there are as many as shards can be.
+            // Not counted; unreachable, since there are as many as shards can be.
             None => Arc::new(ShardCounters::new(0)),
         }
     }
@@ -304,7 +304,7 @@ impl ShardCounters {
         self.activity(now);
         if let Some(millis) = latency_ms {
             self.client_latency.record(Duration::from_secs_f64(millis.max(0.0) / 1000.0));
-            // Contended only while somebody reads the samples.
+            // Contended only while the samples are read.
             self.latencies.lock().unwrap_or_else(PoisonError::into_inner).push(Latency { at: now, millis });
         }
     }

@@ -1,6 +1,6 @@
 //! What a message asks for, and what it is answered, in two phases. Pure.
 //!
-//! [`decode`] reads bytes as a [`Request`]: a [`Command`], or the [`RequestError`] it has already. `dialogue` executes the command on the
+//! [`decode`] reads bytes as a [`Request`]: a [`Command`], or the [`RequestError`] it has already. `shard::session` executes the command on the
 //! shard's thread, at once or after a hook has answered, and says how it went as an [`Outcome`]. [`encode`] makes the reply of
 //! that. Values of the peer stay where they stand in the message ([`RawJson`]) and go into replies as their own bytes, so
 //! that time and memory are linear in the bytes received.
@@ -55,7 +55,7 @@ pub enum Command<'m> {
         bill: BillId,
         given: GivenBill<'m>,
     },
-    /// `bill` is `None` where what was given cannot be one: nobody follows it.
+    /// `bill` is `None` where what was given cannot be one: it has no subscribers.
     Unsubscribe {
         bill: Option<BillId>,
         given: GivenBill<'m>,

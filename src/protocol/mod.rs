@@ -1,6 +1,6 @@
 //! Bytes of JSON to commands, outcomes to replies: what clients may say and what the service says. Pure.
 //!
-//! `message_handler` decodes requests and encodes outcomes; `outcome` lists these, `outgoing` has every text the service sends, `bills`
+//! `message_handler` decodes requests and encodes outcomes; `outcome` lists these, `outgoing` has the messages of the service, `bills`
 //! names bills, `json` reads values in place.
 
 pub mod bills;

@@ -1,4 +1,4 @@
-//! Every message the service sends, in the words and the member order that clients know. Pure.
+//! The messages that the service sends, in the words and the member order that clients know; texts of errors are in `outcome`. Pure.
 //!
 //! Times are milliseconds since 1970. Values of a peer are written as its own bytes.
 
@@ -13,7 +13,7 @@ pub const BATCH_SUFFIX: &[u8] = b"]}";
 /// The answer to `ping`.
 pub const PONG: &[u8] = br#"{"type":"pong","priority":"immediate"}"#;
 
-/// What everybody's preferences are while the application keeps none.
+/// The preferences of every user while the application keeps none.
 const DEFAULT_PREFERENCES: &str = r#"{"updateFrequency":"immediate","notificationTypes":["status_change","new_comment","amendment","voting_scheduled"]}"#;
 
 /// The greeting of an open connection.

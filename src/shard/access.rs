@@ -1,4 +1,4 @@
-//! What authorization decides: a place for a connection that may be opened, or the reason why not. Values only.
+//! What authorization decides about a handshake or an `auth` message: the places that a connection gets, or the reason why not. Values only.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::application::interface::{Ending, Event, EventKind, SlowConsumerPolicy};
+use crate::application::interface::{Disconnect, Event, EventKind, SlowConsumerPolicy};
 use crate::error::CloseReason;
 use crate::hub::Topic;
 use crate::hub::subscription_manager::Transition;
@@ -39,7 +39,7 @@ pub fn close(scope: &mut Scope<'_>, reason: CloseReason) {
         _ => (DropReason::Disconnected, discard_batch(scope)),
     };
     scope.shard.counters.dropped(why, discarded);
-    unregister(scope, State::after_closing(reason), &Ending::ByUs(reason));
+    unregister(scope, State::after_closing(reason), &Disconnect::ByUs(reason));
     send_last(scope, EncodedMessage::close(reason.code(), reason.text()));
 }
 
@@ -71,12 +71,12 @@ pub fn on_peer_close(scope: &mut Scope<'_>, close: Option<PeerClose<'_>>) {
         Some(PeerClose { code, reason }) => (EncodedMessage::close(code, reason), code, reason.to_owned()),
         None => (EncodedMessage::close_empty(), NO_STATUS_RECEIVED, String::new()),
     };
-    unregister(scope, State::FINISHING, &Ending::ByPeer { code, reason });
+    unregister(scope, State::FINISHING, &Disconnect::ByPeer { code, reason });
     send_last(scope, frame);
 }
 
 /// Ends the connection without a close frame.
-pub fn abort(scope: &mut Scope<'_>, ending: &Ending) {
+pub fn abort(scope: &mut Scope<'_>, ending: &Disconnect) {
     unregister(scope, State::Aborted, ending);
     scope.mark_ready();
 }
@@ -91,7 +91,7 @@ pub fn shut_down(scope: &mut Scope<'_>, announcement: &Arc<EncodedMessage>) {
 }
 
 /// The stream has ended: tells the application, and clears what the shard counts of the connection. The caller removes the peer.
-pub fn finish(scope: &mut Scope<'_>, ending: &Ending) {
+pub fn finish(scope: &mut Scope<'_>, ending: &Disconnect) {
     unregister(scope, State::Aborted, ending);
     let is_written = !scope.connection.outbox.is_due();
     if let Some(Closing { id, code, reason, is_answered }) = scope.tables.closings.take(scope.connection.key) {
@@ -125,7 +125,7 @@ fn await_end(scope: &mut Scope<'_>) {
 }
 
 /// Moves the connection to `next`; if it was open, takes it out of every table.
-fn unregister(scope: &mut Scope<'_>, next: State, ending: &Ending) {
+fn unregister(scope: &mut Scope<'_>, next: State, ending: &Disconnect) {
     let before = scope.connection.stop_listening(next);
     let run = &scope.shard.run;
     if matches!(before, State::Open(_) | State::Anonymous { .. }) {
@@ -144,7 +144,7 @@ fn unregister(scope: &mut Scope<'_>, next: State, ending: &Ending) {
             id: ConnectionId { user: session.user, number: scope.connection.number },
             code: ending.code(),
             reason: ending.reason().to_owned(),
-            is_answered: matches!(ending, Ending::ByPeer { .. }),
+            is_answered: matches!(ending, Disconnect::ByPeer { .. }),
         };
         scope.tables.closings.insert(key, closing);
     }

@@ -15,7 +15,7 @@ use crate::monitoring::counters::Traffic;
 use crate::monitoring::statistics_collector::ShardCounters;
 use crate::shard::heartbeat::Liveness;
 use crate::shard::outbox::{Flushed, Outbox};
-use crate::shard::token_bucket::{Rate, TokenBucket, Verdict};
+use crate::shard::token_bucket::{Rate, RateDecision, TokenBucket};
 use crate::transport::Transport;
 use crate::transport::assembler::Assembler;
 use crate::transport::deflate::Deflaters;
@@ -214,7 +214,7 @@ impl Connection {
     }
 
     /// Charges one message of the peer.
-    pub fn charge(&mut self, rate: Rate, now: u32) -> Verdict {
+    pub fn charge(&mut self, rate: Rate, now: u32) -> RateDecision {
         self.bucket.get_or_insert_with(|| TokenBucket::new(rate, now)).charge(rate, now)
     }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use tracing::debug;
 
-use crate::application::interface::Ending;
+use crate::application::interface::Disconnect;
 use crate::monitoring::counters::Traffic;
 use crate::shard::close;
 use crate::shard::connection::State;
@@ -26,7 +26,12 @@ use crate::transport::deflate::Inflater;
 const MAX_DISCARDED: usize = 32 * 1024 * 1024;
 
 /// `Ready` when the stream has ended, and how.
-pub fn drive(scope: &mut Scope<'_>, ingress: &mut Ingress, mut budget: Budget, cx: &mut Context<'_>) -> Poll<Ending> {
+pub fn drive(
+    scope: &mut Scope<'_>,
+    ingress: &mut Ingress,
+    mut budget: Budget,
+    cx: &mut Context<'_>,
+) -> Poll<Disconnect> {
     scope.connection.is_caught_up = false;
     loop {
         let written = write(scope, cx);
@@ -70,7 +75,7 @@ fn read(
     ingress: &mut Ingress,
     budget: &mut Budget,
     cx: &mut Context<'_>,
-) -> io::Result<ControlFlow<Poll<Ending>, Option<Stop>>> {
+) -> io::Result<ControlFlow<Poll<Disconnect>, Option<Stop>>> {
     let Some(room) = budget.take_read().and_then(|most| ingress.buffer.get_mut(..most)) else {
         return Ok(ControlFlow::Continue(Some(Stop::Budget)));
     };
@@ -85,12 +90,12 @@ fn read(
         Poll::Ready(count) => count?,
     };
     if count == 0 {
-        return Ok(ControlFlow::Break(Poll::Ready(Ending::Lost)));
+        return Ok(ControlFlow::Break(Poll::Ready(Disconnect::Lost)));
     }
     scope.shard.counters.traffic.add(Traffic::BytesIn, count as u64);
     if !scope.connection.may_still_send(count, MAX_DISCARDED) {
         scope.connection.transport.abort();
-        return Ok(ControlFlow::Break(Poll::Ready(Ending::Lost)));
+        return Ok(ControlFlow::Break(Poll::Ready(Disconnect::Lost)));
     }
     let bytes = room.get_mut(..count).unwrap_or_default();
     let (taken, stop) = on_bytes(scope, bytes, &mut ingress.inflater, &ingress.limits, budget);
@@ -107,10 +112,10 @@ fn read(
 }
 
 /// Writes until nothing is due or the socket is full. `Pending`: the connection continues.
-fn write(scope: &mut Scope<'_>, cx: &mut Context<'_>) -> Poll<Ending> {
+fn write(scope: &mut Scope<'_>, cx: &mut Context<'_>) -> Poll<Disconnect> {
     let connection = &mut *scope.connection;
     if matches!(connection.state, State::Aborted) {
-        return Poll::Ready(Ending::Lost);
+        return Poll::Ready(Disconnect::Lost);
     }
     while connection.outbox.is_due() {
         match connection.transport.poll_writable(cx) {
@@ -182,7 +187,7 @@ fn on_bytes(
     }
 }
 
-fn lost(failure: &io::Error) -> Ending {
+fn lost(failure: &io::Error) -> Disconnect {
     debug!(%failure, "a connection was lost");
-    Ending::Lost
+    Disconnect::Lost
 }

@@ -14,7 +14,7 @@ use crate::monitoring::statistics_collector::ShardCounters;
 use crate::shard::batch_cache::BatchCache;
 use crate::shard::connection::Connection;
 use crate::shard::context::ShardContext;
-use crate::shard::outbox::Room;
+use crate::shard::outbox::Capacity;
 use crate::shard::run_queue::RunQueue;
 use crate::shard::service_options::Batching;
 use crate::shard::timers::Timers;
@@ -86,15 +86,15 @@ impl Egress {
             false => message.frame(encoding, 0, &mut self.deflaters).len(),
         };
         match self.make_room(connection, size, run_queue, shard) {
-            Room::Exhausted => return Delivery::Exhausted,
-            Room::Refused { dropped } => {
+            Capacity::Exhausted => return Delivery::Exhausted,
+            Capacity::Refused { dropped } => {
                 shard.counters.dropped(DropReason::SlowConsumerOldest, dropped);
                 shard.counters.dropped(DropReason::SlowConsumerNewest, 1);
                 report_first_drop(connection, dropped + 1, shard);
                 return Delivery::Done;
             }
-            Room::Fits { dropped: 0 } => {}
-            Room::Fits { dropped } => {
+            Capacity::Fits { dropped: 0 } => {}
+            Capacity::Fits { dropped } => {
                 shard.counters.dropped(DropReason::SlowConsumerOldest, dropped);
                 report_first_drop(connection, dropped, shard);
             }
@@ -105,7 +105,7 @@ impl Egress {
             return Delivery::Done;
         }
         let batch = connection.outbox.batch();
-        let waiting = connection.outbox.wait(message.clone(), self.settings.batch_size);
+        let waiting = connection.outbox.push_batched(message.clone(), self.settings.batch_size);
         if waiting >= self.settings.batch_size {
             self.flush_batch(connection, shard);
         } else if waiting == 1 {
@@ -236,7 +236,7 @@ impl Egress {
         size: usize,
         run_queue: &mut RunQueue,
         shard: &ShardContext,
-    ) -> Room {
+    ) -> Capacity {
         let limit = shard.run.options.backpressure;
         if connection.outbox.bytes() + size > limit.max_bytes {
             if connection.outbox.is_waiting() && connection.outbox.bytes() > limit.max_bytes / 2 {

@@ -34,7 +34,7 @@ pub struct Evidence {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct HeartbeatPolicy {
     /// Between two pings.
     pub interval: Duration,
     /// How long a peer that has not read what it was sent may take no byte of it.
@@ -42,7 +42,7 @@ pub struct Patience {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
+pub enum HeartbeatAction {
     Ping,
     /// Look again after this time.
     Wait(Duration),
@@ -55,30 +55,30 @@ impl Liveness {
     }
 
     /// The heartbeat is due.
-    pub fn on_timer(&mut self, evidence: Evidence, patience: Patience) -> Beat {
-        let Patience { interval, stale } = patience;
+    pub fn on_timer(&mut self, evidence: Evidence, policy: HeartbeatPolicy) -> HeartbeatAction {
+        let HeartbeatPolicy { interval, stale } = policy;
         if !self.is_awaited {
             *self = Self { asked_at: evidence.now, is_awaited: true };
-            return Beat::Ping;
+            return HeartbeatAction::Ping;
         }
         let waited = Duration::from_millis(u64::from(evidence.now.wrapping_sub(self.asked_at)));
         if evidence.is_blocked {
             if evidence.has_written {
                 self.asked_at = evidence.now;
             } else if waited >= stale.max(interval).max(MIN_ANSWER_TIME) {
-                return Beat::Abort;
+                return HeartbeatAction::Abort;
             }
-            return Beat::Wait(interval);
+            return HeartbeatAction::Wait(interval);
         }
         if evidence.is_late {
-            return Beat::Wait(interval);
+            return HeartbeatAction::Wait(interval);
         }
         if !evidence.is_caught_up {
-            return Beat::Wait(interval.min(LOOK_AGAIN));
+            return HeartbeatAction::Wait(interval.min(LOOK_AGAIN));
         }
         match MIN_ANSWER_TIME.checked_sub(waited).filter(|left| !left.is_zero()) {
-            Some(left) => Beat::Wait(left),
-            None => Beat::Abort,
+            Some(left) => HeartbeatAction::Wait(left),
+            None => HeartbeatAction::Abort,
         }
     }
 }
@@ -90,8 +90,8 @@ mod tests {
     const FINE: Evidence =
         Evidence { now: 0, is_caught_up: true, is_late: false, is_blocked: false, has_written: true };
 
-    fn patience(interval: u64, stale: u64) -> Patience {
-        Patience { interval: Duration::from_millis(interval), stale: Duration::from_millis(stale) }
+    fn policy(interval: u64, stale: u64) -> HeartbeatPolicy {
+        HeartbeatPolicy { interval: Duration::from_millis(interval), stale: Duration::from_millis(stale) }
     }
 
     #[test]
@@ -103,8 +103,12 @@ mod tests {
                 for _ in 0..100 {
                     // Answered before the next heartbeat.
                     let mut liveness = Liveness::default();
-                    let beat = liveness.on_timer(Evidence { now, ..FINE }, patience(interval, stale));
-                    assert_eq!((beat, liveness.is_awaited()), (Beat::Ping, true), "{interval} and {stale}");
+                    let action = liveness.on_timer(Evidence { now, ..FINE }, policy(interval, stale));
+                    assert_eq!(
+                        (action, liveness.is_awaited()),
+                        (HeartbeatAction::Ping, true),
+                        "{interval} and {stale}"
+                    );
                     now = now.wrapping_add(interval as u32);
                 }
             }
@@ -113,44 +117,47 @@ mod tests {
 
     #[test]
     fn cuts_a_peer_that_has_not_answered_by_the_next_heartbeat() {
-        let patience = patience(30_000, 60_000);
+        let policy = policy(30_000, 60_000);
         let mut liveness = Liveness::default();
-        assert_eq!(liveness.on_timer(FINE, patience), Beat::Ping);
-        assert_eq!(liveness.on_timer(Evidence { now: 30_000, ..FINE }, patience), Beat::Abort);
+        assert_eq!(liveness.on_timer(FINE, policy), HeartbeatAction::Ping);
+        assert_eq!(liveness.on_timer(Evidence { now: 30_000, ..FINE }, policy), HeartbeatAction::Abort);
     }
 
     #[test]
     fn leaves_a_peer_a_second_to_answer_however_short_the_interval() {
-        let patience = patience(10, 10);
+        let policy = policy(10, 10);
         let mut liveness = Liveness::default();
-        assert_eq!(liveness.on_timer(FINE, patience), Beat::Ping);
-        let beat = liveness.on_timer(Evidence { now: 10, ..FINE }, patience);
-        assert_eq!(beat, Beat::Wait(Duration::from_millis(990)));
-        assert_eq!(liveness.on_timer(Evidence { now: 1000, ..FINE }, patience), Beat::Abort);
+        assert_eq!(liveness.on_timer(FINE, policy), HeartbeatAction::Ping);
+        let action = liveness.on_timer(Evidence { now: 10, ..FINE }, policy);
+        assert_eq!(action, HeartbeatAction::Wait(Duration::from_millis(990)));
+        assert_eq!(liveness.on_timer(Evidence { now: 1000, ..FINE }, policy), HeartbeatAction::Abort);
     }
 
     #[test]
     fn does_not_judge_by_a_late_heartbeat_or_with_bytes_unread() {
-        let patience = patience(30_000, 60_000);
+        let policy = policy(30_000, 60_000);
         let mut liveness = Liveness::default();
-        liveness.on_timer(FINE, patience);
+        liveness.on_timer(FINE, policy);
         let late = Evidence { now: 50_000, is_late: true, ..FINE };
-        assert_eq!(liveness.on_timer(late, patience), Beat::Wait(patience.interval));
+        assert_eq!(liveness.on_timer(late, policy), HeartbeatAction::Wait(policy.interval));
         let behind = Evidence { now: 60_000, is_caught_up: false, ..FINE };
-        assert_eq!(liveness.on_timer(behind, patience), Beat::Wait(LOOK_AGAIN));
-        assert_eq!(liveness.on_timer(Evidence { now: 60_250, ..FINE }, patience), Beat::Abort);
+        assert_eq!(liveness.on_timer(behind, policy), HeartbeatAction::Wait(LOOK_AGAIN));
+        assert_eq!(liveness.on_timer(Evidence { now: 60_250, ..FINE }, policy), HeartbeatAction::Abort);
     }
 
     #[test]
     fn judges_a_peer_whose_socket_is_full_by_whether_it_takes_anything() {
-        let patience = patience(30_000, 60_000);
+        let policy = policy(30_000, 60_000);
         let blocked = |now, has_written| Evidence { now, is_blocked: true, is_caught_up: false, has_written, ..FINE };
         let mut liveness = Liveness::default();
-        liveness.on_timer(FINE, patience);
-        for beat in 1..10 {
-            assert_eq!(liveness.on_timer(blocked(beat * 30_000, true), patience), Beat::Wait(patience.interval));
+        liveness.on_timer(FINE, policy);
+        for action in 1..10 {
+            assert_eq!(
+                liveness.on_timer(blocked(action * 30_000, true), policy),
+                HeartbeatAction::Wait(policy.interval)
+            );
         }
-        assert_eq!(liveness.on_timer(blocked(300_000, false), patience), Beat::Wait(patience.interval));
-        assert_eq!(liveness.on_timer(blocked(330_000, false), patience), Beat::Abort);
+        assert_eq!(liveness.on_timer(blocked(300_000, false), policy), HeartbeatAction::Wait(policy.interval));
+        assert_eq!(liveness.on_timer(blocked(330_000, false), policy), HeartbeatAction::Abort);
     }
 }

@@ -1,13 +1,13 @@
-//! Carries out a heartbeat of one connection: pings its peer, waits, or gives it up.
+//! Gathers the evidence about one connection when its heartbeat is due, and does what `heartbeat` decides.
 
 use std::time::Duration;
 
 use tracing::debug;
 
-use crate::application::interface::Ending;
+use crate::application::interface::Disconnect;
 use crate::shard::close;
 use crate::shard::deadlines::Moment;
-use crate::shard::heartbeat::{Beat, Evidence, Patience};
+use crate::shard::heartbeat::{Evidence, HeartbeatAction, HeartbeatPolicy};
 use crate::shard::scope::Scope;
 use crate::transport::encoded_message::EncodedMessage;
 
@@ -21,30 +21,30 @@ pub struct Due {
 }
 
 /// Judges a connection whose bytes have been read. Returns when its next heartbeat is due; `None` if there is to be none.
-pub fn beat(scope: &mut Scope<'_>, due: &Due) -> Option<Duration> {
+pub fn on_due(scope: &mut Scope<'_>, due: &Due) -> Option<Duration> {
     if !scope.connection.is_listening() {
         return None;
     }
     let base = &scope.shard.run.options.base;
-    let patience = Patience { interval: base.heartbeat_interval, stale: base.stale_connection_threshold };
+    let policy = HeartbeatPolicy { interval: base.heartbeat_interval, stale: base.stale_connection_threshold };
     let lateness = due.now.since(due.at);
     let connection = &mut *scope.connection;
     let evidence = Evidence {
         now: due.now.millis(),
         is_caught_up: connection.is_caught_up && connection.transport.is_attended(),
-        is_late: lateness > patience.interval / 2 || due.stall > patience.interval / 4,
+        is_late: lateness > policy.interval / 2 || due.stall > policy.interval / 4,
         is_blocked: connection.is_blocked,
         has_written: std::mem::take(&mut connection.has_written),
     };
-    match connection.liveness.on_timer(evidence, patience) {
-        Beat::Ping => {
+    match connection.liveness.on_timer(evidence, policy) {
+        HeartbeatAction::Ping => {
             scope.queue(EncodedMessage::ping());
-            Some(patience.interval)
+            Some(policy.interval)
         }
-        Beat::Wait(time) => Some(time),
-        Beat::Abort => {
+        HeartbeatAction::Wait(time) => Some(time),
+        HeartbeatAction::Abort => {
             debug!(connection = scope.connection.number.0, "no pong in time");
-            close::abort(scope, &Ending::Unresponsive);
+            close::abort(scope, &Disconnect::Unresponsive);
             None
         }
     }

@@ -1,18 +1,18 @@
-//! Under which label an event is counted: the core's words for ends and refusals in those of the counters.
+//! Maps how a connection ended, or why a request was rejected, to the label under which it is counted.
 
-use crate::application::interface::Ending;
+use crate::application::interface::Disconnect;
 use crate::monitoring::counters::{CloseCause, RejectionReason};
 use crate::transport::handshake::{Rejection, Unavailability};
 use crate::transport::head_reader::HeadError;
 
-impl From<&Ending> for CloseCause {
-    fn from(ending: &Ending) -> Self {
+impl From<&Disconnect> for CloseCause {
+    fn from(ending: &Disconnect) -> Self {
         match ending {
-            Ending::ByPeer { code, .. } => Self::by_peer(*code),
-            Ending::ByUs(reason) => Self::from(*reason),
-            Ending::GraceExceeded => Self::GraceExceeded,
-            Ending::Lost => Self::Lost,
-            Ending::Unresponsive => Self::Unresponsive,
+            Disconnect::ByPeer { code, .. } => Self::by_peer(*code),
+            Disconnect::ByUs(reason) => Self::from(*reason),
+            Disconnect::GraceExceeded => Self::GraceExceeded,
+            Disconnect::Lost => Self::Lost,
+            Disconnect::Unresponsive => Self::Unresponsive,
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Backpressure {
 
 /// What [`Outbox::make_room`] decided for a new message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum Capacity {
     /// It fits, after `dropped` older messages were discarded.
     Fits { dropped: u32 },
     /// It is the one to be dropped, after `dropped` older ones that made too little room.
@@ -62,38 +62,38 @@ pub enum Flushed {
 impl Outbox {
     /// Makes the bound hold with `incoming` more bytes. An empty outbox takes any one message, so that the
     /// largest message is limited by nothing but the sender.
-    pub fn make_room(&mut self, incoming: usize, limit: Backpressure) -> Room {
+    pub fn make_room(&mut self, incoming: usize, limit: Backpressure) -> Capacity {
         if self.bytes + incoming <= limit.max_bytes || self.bytes == 0 {
-            return Room::Fits { dropped: 0 };
+            return Capacity::Fits { dropped: 0 };
         }
         match limit.policy {
-            SlowConsumerPolicy::Close => Room::Exhausted,
+            SlowConsumerPolicy::Close => Capacity::Exhausted,
             SlowConsumerPolicy::DropNewest => {
                 self.dropped += 1;
-                Room::Refused { dropped: 0 }
+                Capacity::Refused { dropped: 0 }
             }
             SlowConsumerPolicy::DropOldest => {
                 let kept = self.begun_bytes();
                 if kept > 0 && kept + incoming > limit.max_bytes {
                     // Nothing is thrown away for a message that would not fit all the same.
                     self.dropped += 1;
-                    return Room::Refused { dropped: 0 };
+                    return Capacity::Refused { dropped: 0 };
                 }
                 let dropped = self.drop_oldest(incoming, limit.max_bytes);
                 self.dropped += dropped;
                 if self.bytes + incoming <= limit.max_bytes || self.bytes == 0 {
-                    Room::Fits { dropped }
+                    Capacity::Fits { dropped }
                 } else {
                     // Control frames are in the way.
                     self.dropped += 1;
-                    Room::Refused { dropped }
+                    Capacity::Refused { dropped }
                 }
             }
         }
     }
 
     /// Adds a message to the batch and returns how many it holds now. `expected`: how many it may hold.
-    pub fn wait(&mut self, message: Arc<EncodedMessage>, expected: usize) -> usize {
+    pub fn push_batched(&mut self, message: Arc<EncodedMessage>, expected: usize) -> usize {
         self.bytes += message.payload().len();
         if self.waiting.capacity() == 0 {
             self.waiting.reserve_exact(expected.min(USUAL_BATCH));
@@ -102,7 +102,7 @@ impl Outbox {
         self.waiting.len()
     }
 
-    /// The batch that begins with the next message [`wait`](Self::wait) takes.
+    /// The batch that begins with the next message [`push_batched`](Self::push_batched) takes.
     pub fn batch(&self) -> u8 {
         self.batch
     }
@@ -308,11 +308,11 @@ mod tests {
     #[test]
     fn the_bound_counts_the_new_message_and_an_empty_outbox_takes_any() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.make_room(5000, LIMIT), Room::Fits { dropped: 0 });
+        assert_eq!(outbox.make_room(5000, LIMIT), Capacity::Fits { dropped: 0 });
         queue(&mut outbox, message(48));
         assert_eq!(outbox.bytes(), 50);
-        assert_eq!(outbox.make_room(50, LIMIT), Room::Fits { dropped: 0 });
-        assert_eq!(outbox.make_room(51, LIMIT), Room::Exhausted);
+        assert_eq!(outbox.make_room(50, LIMIT), Capacity::Fits { dropped: 0 });
+        assert_eq!(outbox.make_room(51, LIMIT), Capacity::Exhausted);
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         let limit = Backpressure { policy: SlowConsumerPolicy::DropNewest, ..LIMIT };
         let mut outbox = Outbox::default();
         queue(&mut outbox, message(90));
-        assert_eq!(outbox.make_room(20, limit), Room::Refused { dropped: 0 });
+        assert_eq!(outbox.make_room(20, limit), Capacity::Refused { dropped: 0 });
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(outbox.bytes(), 92);
     }
@@ -337,7 +337,7 @@ mod tests {
         queue(&mut outbox, message(30));
         let before = outbox.bytes();
         assert_eq!(before, 20 + 2 + 32 + 32);
-        assert_eq!(outbox.make_room(40, limit), Room::Fits { dropped: 1 });
+        assert_eq!(outbox.make_room(40, limit), Capacity::Fits { dropped: 1 });
         assert_eq!(outbox.bytes(), before - 32);
         while flush_into(&mut outbox, &mut wire, 7) == Flushed::Blocked {}
         assert_eq!(wire.len(), 30 + 2 + 32);
@@ -349,16 +349,16 @@ mod tests {
         let limit = Backpressure { policy: SlowConsumerPolicy::DropOldest, ..LIMIT };
         let mut outbox = Outbox::default();
         queue(&mut outbox, message(28));
-        outbox.wait(message(30), 10);
-        outbox.wait(message(30), 10);
-        assert_eq!(outbox.make_room(60, limit), Room::Fits { dropped: 2 });
+        outbox.push_batched(message(30), 10);
+        outbox.push_batched(message(30), 10);
+        assert_eq!(outbox.make_room(60, limit), Capacity::Fits { dropped: 2 });
         assert_eq!(outbox.take_batch().len(), 1);
         assert_eq!(outbox.bytes(), 0);
 
         let mut wire = Vec::new();
         queue(&mut outbox, message(80));
         flush_into(&mut outbox, &mut wire, 1);
-        assert_eq!(outbox.make_room(60, limit), Room::Refused { dropped: 0 });
+        assert_eq!(outbox.make_room(60, limit), Capacity::Refused { dropped: 0 });
         assert_eq!(outbox.dropped(), 3);
     }
 
@@ -370,14 +370,14 @@ mod tests {
         flush_into(&mut outbox, &mut Vec::new(), 10);
         queue(&mut outbox, message(30));
         let before = outbox.bytes();
-        assert_eq!(outbox.make_room(90, limit), Room::Refused { dropped: 0 });
+        assert_eq!(outbox.make_room(90, limit), Capacity::Refused { dropped: 0 });
         assert_eq!((outbox.bytes(), outbox.dropped()), (before, 1));
 
         // Messages that were dropped without making enough room are reported, too.
         let mut outbox = Outbox::default();
         queue(&mut outbox, EncodedMessage::ping());
         queue(&mut outbox, message(30));
-        assert_eq!(outbox.make_room(99, limit), Room::Refused { dropped: 1 });
+        assert_eq!(outbox.make_room(99, limit), Capacity::Refused { dropped: 1 });
         assert_eq!(outbox.dropped(), 2);
     }
 
@@ -387,7 +387,7 @@ mod tests {
         let mut wire = Vec::new();
         queue(&mut outbox, message(10));
         queue(&mut outbox, message(10));
-        outbox.wait(message(10), 10);
+        outbox.push_batched(message(10), 10);
         flush_into(&mut outbox, &mut wire, 5);
         assert_eq!(outbox.discard(), 2);
         assert_eq!(outbox.bytes(), 7);

@@ -13,7 +13,7 @@ use crate::shard::close;
 use crate::shard::ingress::Budget;
 use crate::shard::scope::Scope;
 use crate::shard::session;
-use crate::shard::token_bucket::{Rate, Verdict};
+use crate::shard::token_bucket::{Rate, RateDecision};
 use crate::transport::assembler::{Intake, Message, MessageInfo, MessageSink};
 use crate::transport::encoded_message::EncodedMessage;
 use crate::transport::frame::Kind;
@@ -71,16 +71,16 @@ impl<'r, 'a> MessageReceiver<'r, 'a> {
             return true;
         }
         let now = self.scope.timers.moment(Instant::now()).millis();
-        let verdict = self.scope.connection.charge(rate, now);
-        if verdict != Verdict::Allowed {
+        let decision = self.scope.connection.charge(rate, now);
+        if decision != RateDecision::Allowed {
             self.scope.shard.counters.traffic.add(Traffic::RateLimited, 1);
         }
-        match verdict {
-            Verdict::Allowed => {
+        match decision {
+            RateDecision::Allowed => {
                 self.is_charged = true;
                 true
             }
-            Verdict::Refused => {
+            RateDecision::Refused => {
                 if !kind.is_control() {
                     self.scope.shard.counters.message(UnixMillis::now(), None);
                     let error = EncodedMessage::text(outgoing::error("Rate limit exceeded", None));
@@ -88,7 +88,7 @@ impl<'r, 'a> MessageReceiver<'r, 'a> {
                 }
                 false
             }
-            Verdict::Abusive => {
+            RateDecision::Abusive => {
                 close::close(self.scope, CloseReason::RateLimited);
                 false
             }

@@ -60,7 +60,7 @@ struct State {
     shard: ShardEnd,
     /// Since when Node has been asked to take work.
     signalled: Option<Instant>,
-    /// The longest that Node has let work wait, since somebody asked.
+    /// The longest that Node has let work wait, since the last call.
     longest_wait: Duration,
     probe: Probe,
 }
@@ -96,7 +96,7 @@ enum ShardEnd {
     #[default]
     Writing,
     /// Will write no more; Node has still to be told.
-    Ending,
+    Disconnect,
     Ended,
     /// Has gone after both sides had ended.
     Closed,
@@ -120,7 +120,7 @@ impl Channel {
             return true;
         }
         state.inbound.extend(bytes);
-        // Bytes that come in spite of a pause do not end it: whoever paused still waits to be resumed.
+        // Bytes that come in spite of a pause do not end it: the side that paused still waits to be resumed.
         state.is_paused |= state.inbound.len() >= MAX_INBOUND;
         wake(&mut state.reader);
         !state.is_paused
@@ -159,7 +159,7 @@ impl Channel {
         }
         let action = match state.shard {
             ShardEnd::Writing | ShardEnd::Ended => SocketAction::Keep,
-            ShardEnd::Ending => {
+            ShardEnd::Disconnect => {
                 state.shard = ShardEnd::Ended;
                 SocketAction::End
             }
@@ -289,7 +289,7 @@ impl Bridge {
     pub fn shutdown_write(&self) {
         let mut state = self.0.lock();
         if state.shard == ShardEnd::Writing {
-            state.shard = ShardEnd::Ending;
+            state.shard = ShardEnd::Disconnect;
             self.0.notify(state);
         }
     }
@@ -306,7 +306,7 @@ impl Bridge {
 impl Drop for Bridge {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        let is_orderly = matches!(state.shard, ShardEnd::Ending | ShardEnd::Ended) && state.peer == Peer::Ended;
+        let is_orderly = matches!(state.shard, ShardEnd::Disconnect | ShardEnd::Ended) && state.peer == Peer::Ended;
         if is_orderly {
             state.shard = ShardEnd::Closed;
         } else {
@@ -314,7 +314,7 @@ impl Drop for Bridge {
             state.outbound = Vec::new();
         }
         state.inbound = VecDeque::new();
-        // Nobody is left to be woken, and a waker holds its task.
+        // No task is left to be woken, and a waker holds its task.
         state.reader = None;
         state.writer = None;
         self.0.notify(state);

@@ -1,6 +1,6 @@
 //! One outgoing message: encoded once, compressed once per window class, shared by all its receivers.
 //!
-//! Made by whoever publishes or replies; shards write it to as many connections as they like. Compression happens
+//! Made by publishers, and for replies; shards write it to as many connections as they like. Compression happens
 //! on the first shard that needs it, the others use its result.
 
 use std::sync::{Arc, OnceLock};

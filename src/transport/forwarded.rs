@@ -1,6 +1,6 @@
 //! Finds the address a connection really comes from, behind proxies that are trusted to say so.
 //!
-//! Owns the list of trusted proxies. Called by whoever accepts a connection, on the thread that holds the request.
+//! Owns the list of trusted proxies. Called when a connection is accepted, on the thread that holds the request.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! Decides from the head of an upgrade request whether it may become a connection, and writes the answer.
 //!
-//! Pure. Called once per request by whoever holds it: the binding on Node's main thread for an attached server,
-//! the listener on its own thread for an own port. The token is only found here, never judged.
+//! Pure. Called by the shard that answers the request (`shard/answer.rs`), and by the binding where it refuses one. The token is only found
+//! here, never verified.
 
 use std::collections::HashSet;
 

@@ -1,6 +1,6 @@
 //! Collects the head of an HTTP/1.1 request from bytes that come in any portions.
 //!
-//! Owns the bytes of one unfinished head. Pure. Called by the listener of an own port, on its thread; an attached
+//! Owns the bytes of one unfinished head. Pure. Called for pending handshakes on the own port; an attached
 //! server has Node's parser.
 
 use std::mem::MaybeUninit;

@@ -193,7 +193,7 @@ impl Transport {
     }
 
     /// Whether whatever the peer had sent at an earlier call is here by now. `false` if that is not known yet: to be asked
-    /// again. Only Node's sockets are read by somebody else.
+    /// again. Only sockets of a bridge are read by Node.
     pub fn is_attended(&self) -> bool {
         match self {
             Self::Bridge(bridge) => bridge.is_attended(),

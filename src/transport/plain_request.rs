@@ -10,7 +10,7 @@ const HEALTH_PATH: &str = "/health";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
     Serving,
-    /// It keeps what it has and lets nobody in, for want of memory.
+    /// It keeps its connections and refuses new ones, because memory is low.
     Overloaded,
     Stopping,
 }

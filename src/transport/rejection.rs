@@ -27,10 +27,10 @@ pub enum Rejection {
     WrongPath,
 }
 
-/// Why nobody is let in for now. The peer is not told.
+/// Why no connection is accepted for now. Not sent to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unavailability {
-    /// Whoever knows the users does not answer.
+    /// The circuit of the user look-up is open.
     CircuitOpen,
     MemoryPressure,
     /// The service is stopping, or does not run.

@@ -144,7 +144,7 @@ impl Socket {
     }
 
     pub fn shutdown_write(&self) {
-        // Fails only when the connection is gone, and then there is nobody to tell.
+        // Fails only when the connection is gone, and then no peer is left.
         let _ = SockRef::from(&self.0).shutdown(std::net::Shutdown::Write);
     }
 

@@ -1,6 +1,6 @@
 //! The newest so many values: what comes in when it is full pushes the oldest out.
 //!
-//! For samples and histories. Pure; whoever shares one hides it behind a lock of its own.
+//! For samples and histories. Pure; an owner that shares one hides it behind a lock.
 
 use std::collections::VecDeque;
 

@@ -145,7 +145,7 @@
   })
 
   /**
-   * For Node without `shouldUpgradeCallback`: gives a request that asks for a protocol nobody speaks back to the server as the plain
+   * For Node without `shouldUpgradeCallback`: gives a request that asks for a protocol that no listener speaks back to the server as the plain
    * request it is (RFC 9110 §7.8), body and keep-alive included. Node has detached its parser from the socket, so the
    * request is written out again, without the `upgrade` option that made Node stop. `false` if it cannot be told exactly.
    *
@@ -312,7 +312,7 @@
       if (this.shouldUpgrade === undefined) this.wrapShouldUpgrade()
     }
 
-    /** Takes away everything that nobody has wrapped meanwhile; the rest passes everything on. */
+    /** Removes every listener and property that was not wrapped meanwhile; a wrapped one passes everything on. */
     uninstall() {
       const { server } = this
       server.removeListener('removeListener', this.onRemoval)

@@ -53,7 +53,7 @@ impl Floors {
         size_of_val(&*self.buckets)
     }
 
-    /// Without a random key: whoever makes topics share a bucket gains reloads, no data and no time.
+    /// Without a random key: a peer that makes topics share a bucket causes reloads, and gains no data and no time.
     fn bucket(&self, topic: &impl Hash) -> usize {
         // The upper half of the product is the better mixed one.
         let hash = FxBuildHasher.hash_one(topic) >> 32;

@@ -95,7 +95,7 @@ impl WebSocketService {
     }
 
     pub fn degradation_level(&self) -> DegradationLevel {
-        self.run().map(|run| run.shared.level.get()).unwrap_or_default()
+        self.run().map(|run| run.context.level.get()).unwrap_or_default()
     }
 
     /// How scarce memory is, and by whose account; nothing where it cannot be measured.
@@ -153,8 +153,8 @@ impl WebSocketService {
         let now = Instant::now();
         freed.operations = run.shards.iter().map(|shard| shard.operations.discard_older(now, STALE_OPERATION)).sum();
         self.statistics.shard(0).dropped(DropReason::Cleanup, u32::try_from(freed.operations).unwrap_or(u32::MAX));
-        run.shared.users.expire_recent_disconnects(now);
-        run.shared.routing.shrink();
+        run.context.users.expire_recent_disconnects(now);
+        run.context.routing.shrink();
         let (report, reports) = mpsc::channel();
         run.command_all(|| Command::Reclaim { depth, report: report.clone() });
         drop(report);
@@ -199,7 +199,7 @@ impl MemoryEffects for Effects {
             let Some(run) = service.run() else { return ServiceUsage::default() };
             ServiceUsage {
                 connections: service.statistics.active_connections() as u64,
-                subscriptions: run.shared.routing.counts().pairs as u64,
+                subscriptions: run.context.routing.counts().pairs as u64,
                 queued_bytes: run.shards.iter().map(|shard| shard.operations.bytes() as u64).sum(),
                 unwritten_bytes: service.statistics.pending_bytes() as u64,
                 dedupe_entries: service.dedupe().len() as u64,
@@ -237,7 +237,7 @@ impl MemoryEffects for Effects {
                 info!(level = level.as_str(), pressure = pressure.ratio, "recovering from memory pressure");
             }
             if let Some(run) = service.run() {
-                run.shared.level.set(level);
+                run.context.level.set(level);
                 service.runtime.degrade(level.settings());
                 service.broadcast_system(&run, outgoing::system_status(level.number(), UnixMillis::now().as_f64()));
             }
@@ -250,7 +250,7 @@ impl MemoryEffects for Effects {
     fn restore(&self) {
         self.with(|service| {
             if let Some(run) = service.run() {
-                run.shared.level.set(DegradationLevel::Normal);
+                run.context.level.set(DegradationLevel::Normal);
             }
             service.runtime.degrade(None);
         });

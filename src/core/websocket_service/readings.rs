@@ -33,9 +33,9 @@ impl WebSocketService {
     pub fn counts(&self) -> Counts {
         let dedupe_entries = self.dedupe().len();
         let Some(run) = self.run() else { return Counts { dedupe_entries, ..Counts::default() } };
-        let routing = run.shared.routing.counts();
+        let routing = run.context.routing.counts();
         Counts {
-            users: run.shared.users.user_count(),
+            users: run.context.users.user_count(),
             bills: routing.topics,
             subscribed_users: routing.users,
             subscriptions: routing.pairs,
@@ -75,7 +75,7 @@ impl WebSocketService {
         metrics_reporter::render(&Readings {
             collector: &self.statistics,
             users: counts.users,
-            anonymous: self.run().map_or(0, |run| run.shared.anonymous.taken()),
+            anonymous: self.run().map_or(0, |run| run.context.anonymous.taken()),
             topics: counts.bills,
             subscriptions: counts.subscriptions,
             shards: self.inspect(0).shards.iter().map(ShardInspection::reading).collect(),
@@ -89,7 +89,7 @@ impl WebSocketService {
     /// The state of each hook's circuit breaker; closed while nothing runs.
     pub fn circuits(&self) -> [(HookKind, Circuit); HookKind::COUNT] {
         let run = self.run();
-        let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.shared.hooks.circuit(hook));
+        let circuit = |hook| run.as_ref().map_or(Circuit::Closed, |run| run.context.hooks.circuit(hook));
         HookKind::ALL.map(|hook| (hook, circuit(hook)))
     }
 
@@ -99,8 +99,8 @@ impl WebSocketService {
         let Some(run) = self.run() else { return Sizes { dedupe, buffers, ..Sizes::default() } };
         let topics: usize = run.shards.iter().map(|shard| shard.snapshots.topic_bytes()).sum();
         Sizes {
-            connections: self.statistics.active_connections() * CONNECTION_BYTES + run.shared.users.heap_bytes(),
-            subscriptions: topics + run.shared.routing.heap_bytes(),
+            connections: self.statistics.active_connections() * CONNECTION_BYTES + run.context.users.heap_bytes(),
+            subscriptions: topics + run.context.routing.heap_bytes(),
             dedupe,
             queues: run.shards.iter().map(|shard| shard.operations.bytes()).sum(),
             buffers,
@@ -110,7 +110,7 @@ impl WebSocketService {
     /// Oldest first, without duplicates.
     pub fn user_subscriptions(&self, user: &str) -> Vec<BillId> {
         self.run()
-            .map(|run| run.shared.routing.subscriptions(user))
+            .map(|run| run.context.routing.subscriptions(user))
             .unwrap_or_default()
             .into_iter()
             .filter_map(|topic| topic.bill())
@@ -118,14 +118,14 @@ impl WebSocketService {
     }
 
     pub fn bill_subscribers(&self, bill: BillId) -> Vec<UserId> {
-        self.run().map(|run| run.shared.routing.subscribers(&bill.into())).unwrap_or_default()
+        self.run().map(|run| run.context.routing.subscribers(&bill.into())).unwrap_or_default()
     }
 
     pub fn connection_count(&self, user: &str) -> usize {
-        self.run().map_or(0, |run| run.shared.users.connection_count(user))
+        self.run().map_or(0, |run| run.context.users.connection_count(user))
     }
 
     pub fn connected_users(&self) -> Vec<UserId> {
-        self.run().map(|run| run.shared.users.connected_users()).unwrap_or_default()
+        self.run().map(|run| run.context.users.connected_users()).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! What a change of a shard's subscriptions means for the routing table.
+//! Whether a subscription that was added or removed changes which shards have subscribers of its topic.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {

@@ -113,7 +113,7 @@ fn v8_is_asked_once_until_it_answers_and_its_answer_counts() {
     }
     let asked = std::mem::take(&mut *effects.heap.lock().expect("no panic"));
     let [answer] = <[_; 1]>::try_from(asked).expect("asked once");
-    answer.send(Usage { used: 99, limit: 100 }).expect("somebody waits");
+    answer.send(Usage { used: 99, limit: 100 }).expect("the manager waits");
     let degraded = heard.iter().find(|told| matches!(told, Told::Degraded(..)));
     assert_eq!(degraded, Some(Told::Degraded(DegradationLevel::Critical, PressureSource::Heap)));
     manager.join();

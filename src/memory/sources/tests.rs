@@ -21,7 +21,7 @@ impl Root {
     pub fn write(&self, path: &str, text: &str) {
         let path = self.0.join(path);
         fs::create_dir_all(path.parent().expect("below the root")).expect("a folder");
-        // Whole or not at all: somebody may be reading.
+        // Whole or not at all: the file may be read meanwhile.
         let draft = path.with_extension("draft");
         fs::write(&draft, text).expect("a file");
         fs::rename(draft, path).expect("the same folder");

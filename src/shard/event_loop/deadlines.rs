@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::driving::drive_news;
 use super::parts::Parts;
-use crate::application::interface::Ending;
+use crate::application::interface::Disconnect;
 use crate::error::CloseReason;
 use crate::shard::close;
 use crate::shard::deadlines::Moment;
@@ -30,7 +30,7 @@ pub fn on_time(parts: &mut Parts, time: Instant) {
     parts.handshakes().expire(time);
     on_heartbeats(parts, now);
     while let Some(peer) = parts.timers.due_close_timeout(now) {
-        parts.with_peer(peer, |scope| close::abort(scope, &Ending::Lost));
+        parts.with_peer(peer, |scope| close::abort(scope, &Disconnect::Lost));
     }
     while let Some(peer) = parts.timers.due_read_resume(now) {
         parts.with_peer(peer, |scope| {
@@ -59,7 +59,7 @@ fn on_heartbeats(parts: &mut Parts, now: Moment) {
             read_arrived(parts, peer.key);
         }
         parts.with_peer(peer, |scope| {
-            if let Some(next) = heartbeats::beat(scope, &Due { at, now, stall }) {
+            if let Some(next) = heartbeats::on_due(scope, &Due { at, now, stall }) {
                 scope.timers.schedule_heartbeat(next, peer);
             }
         });

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tracing::error;
 
-use crate::application::interface::Ending;
+use crate::application::interface::Disconnect;
 use crate::application::panic_guard::{catch, record_panic};
 use crate::hub::publication::{Publication, Target};
 use crate::shard::close;
@@ -110,11 +110,11 @@ impl Parts {
         record_panic();
         let number = self.peers.connection(key).map(|connection| connection.number.0);
         error!(connection = number, "a connection was ended by a panic");
-        catch("the end of a connection", || self.remove_connection(key, &Ending::Lost));
+        catch("the end of a connection", || self.remove_connection(key, &Disconnect::Lost));
     }
 
     /// The stream of a connection has ended.
-    pub fn remove_connection(&mut self, key: ConnectionKey, ending: &Ending) {
+    pub fn remove_connection(&mut self, key: ConnectionKey, ending: &Disconnect) {
         if let Some((mut scope, ingress)) = self.scope(key) {
             close::finish(&mut scope, ending);
             ingress.remove(key);

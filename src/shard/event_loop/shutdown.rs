@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::driving::drive_peers;
 use super::parts::Parts;
-use crate::application::interface::Ending;
+use crate::application::interface::Disconnect;
 use crate::application::panic_guard::catch;
 use crate::error::CloseReason;
 use crate::protocol::outgoing;
@@ -25,7 +25,7 @@ pub fn announce_shutdown(parts: &mut Parts) {
             }
         });
         if closed.is_none() {
-            parts.guarded(key, |scope| close::abort(scope, &Ending::Lost));
+            parts.guarded(key, |scope| close::abort(scope, &Disconnect::Lost));
         }
     }
     parts.egress.clear_batches();
@@ -36,7 +36,7 @@ pub fn abort_all(parts: &mut Parts) {
     for key in parts.peers.connection_keys() {
         parts.guarded(key, |scope| {
             scope.connection.transport.abort();
-            close::abort(scope, &Ending::GraceExceeded);
+            close::abort(scope, &Disconnect::GraceExceeded);
         });
     }
     for key in parts.peers.pending_keys() {
@@ -67,6 +67,6 @@ pub async fn give_up(parts: &mut Parts, reactor: &mut Reactor, deadline: Instant
     // A notification that was meant for the next loop may have been consumed here.
     shard.notify.notify_one();
     for key in parts.peers.connection_keys() {
-        catch("a connection of a failed shard", || parts.remove_connection(key, &Ending::Lost));
+        catch("a connection of a failed shard", || parts.remove_connection(key, &Disconnect::Lost));
     }
 }

@@ -1,4 +1,4 @@
-// Building elements without markup in strings: text stays text, whoever wrote it.
+// Building elements without markup in strings: text stays text, whatever its source.
 
 export const $ = (selector, root = document) => root.querySelector(selector)
 

@@ -16,7 +16,7 @@ export class ServicePanel {
   #titleOf
   #rehearse
 
-  /** `rehearse` is called with the pressure that somebody wants to see. */
+  /** `rehearse` is called with the pressure to rehearse. */
   constructor(titleOf, rehearse) {
     this.#titleOf = titleOf
     this.#rehearse = rehearse

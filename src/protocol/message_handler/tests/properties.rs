@@ -1,4 +1,4 @@
-//! Decoding and encoding hold for messages that nobody thought of.
+//! Decoding and encoding hold for arbitrary messages.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
