@@ -5,7 +5,8 @@
 
 const EVERYBODY = 0
 const BILL = 1
-const ALL = ['carillon', 'carillon-port', 'carillon-bridge', 'ws', 'ws-naive', 'socket.io', 'bun', 'uwebsockets', 'tungstenite', 'floor', 'floor-uring']
+const BEFORE = ['before', 'before-port']
+const ALL = ['carillon', 'carillon-port', ...BEFORE, 'carillon-bridge', 'ws', 'ws-naive', 'socket.io', 'bun', 'uwebsockets', 'tungstenite', 'floor', 'floor-uring']
 const without = (...names) => ALL.filter((name) => !names.includes(name))
 const only = (...names) => names
 const TLS = only('carillon-https', 'carillon-port-tls', 'ws-https', 'bun-tls')

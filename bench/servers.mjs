@@ -32,5 +32,13 @@ export const SERVERS = {
   'floor-uring': { label: 'floor: io_uring', command: [...built('floor'), 'uring'] },
 }
 
+/** An earlier version in a checkout of its own, built for release, beside this one: for changes that must make nothing slower. */
+const { BENCH_BEFORE } = process.env
+if (BENCH_BEFORE) {
+  const env = { BENCH_CHECKOUT: BENCH_BEFORE }
+  SERVERS.before = { label: 'before', command: node('carillon.mjs'), env, deflate: true }
+  SERVERS['before-port'] = { label: 'before, own port', command: node('carillon.mjs'), env: { ...env, BENCH_MODE: 'port' }, deflate: true }
+}
+
 /** What the others are compared with. */
-export const REFERENCES = { ws: 'ws', 'ws-https': 'ws-https', floor: 'floor' }
+export const REFERENCES = { ws: 'ws', 'ws-https': 'ws-https', floor: 'floor', before: 'before' }

@@ -1,10 +1,14 @@
 // Carillon. BENCH_MODE: attached to an http.Server, on its own port, or attached with Node pumping the bytes.
+// BENCH_CHECKOUT: the checkout whose addon is loaded, this one by default.
 
-import carillon from '../../index.js'
+import { pathToFileURL } from 'node:url'
 import { serve } from './serve.mjs'
 import { createServer, tls } from './tls.mjs'
 
-const { BENCH_SECRET, BENCH_MODE = 'attached', BENCH_COMPRESSION, BENCH_OPTIONS = '{}' } = process.env
+const { BENCH_SECRET, BENCH_MODE = 'attached', BENCH_COMPRESSION, BENCH_OPTIONS = '{}', BENCH_CHECKOUT } = process.env
+
+const entry = BENCH_CHECKOUT ? pathToFileURL(`${BENCH_CHECKOUT}/index.js`) : new URL('../../index.js', import.meta.url)
+const { default: carillon } = await import(entry)
 
 const service = new carillon.WebSocketService({
   jwtSecret: BENCH_SECRET,
