@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use carillon::application::interface::SlowConsumerPolicy;
 use carillon::protocol::message_handler::{Command, Outcome, decode, encode};
-use carillon::shard::outbox::{Backpressure, Outbox, Capacity};
+use carillon::shard::outbox::{Backpressure, Capacity, Outbox};
 use carillon::transport::assembler::{Assembler, Limits, Message};
 use carillon::transport::deflate::{DeflatePolicy, Deflaters, Inflater, Negotiated, negotiate};
 use carillon::transport::encoded_message::EncodedMessage;
