@@ -53,6 +53,14 @@ describe('a panic', { skip: canPanic() ? false : 'this build has no points to pa
     assert.equal(again, 'works')
   })
 
+  for (const point of ['a handshake', 'a pending handshake']) {
+    it(`in ${point} whose user is being looked up costs that handshake`, async (test) => {
+      const { refused, again } = await panicking(test, point)
+      assert.equal(refused, 1)
+      assert.equal(again, 'works')
+    })
+  }
+
   it('in the answer to an upgrade request costs one handshake', async (test) => {
     const { refused, again } = await panicking(test, 'an upgrade request')
     assert.equal(refused, 1)

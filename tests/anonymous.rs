@@ -107,3 +107,19 @@ async fn a_token_that_is_accepted_in_between_starts_the_count_anew() {
     }
     assert_eq!(client.closed().await.0, 1008);
 }
+
+#[tokio::test]
+async fn two_tokens_of_one_user_in_one_write_open_a_session_and_renew_it() {
+    let service = start(|_| {}).await;
+    let mut client = anonymous(&service).await;
+    let message = json!({ "type": "auth", "data": { "token": token("ann") } }).to_string();
+    client.send(&[support::client::text(&message), support::client::text(&message)].concat()).await;
+    let mut replies = Vec::new();
+    while replies.len() < 2 {
+        match client.json().await["type"].as_str() {
+            Some("batch") | None => {}
+            Some(kind) => replies.push(kind.to_owned()),
+        }
+    }
+    assert_eq!(replies, ["connected", "auth_success"]);
+}

@@ -14,8 +14,7 @@ use shuttle::{check_dfs, check_random, future, thread};
 
 use crate::hub::Topic;
 use crate::hub::connection_manager::{ConnectionManager, ConnectionRef};
-use crate::hub::operation_queue_manager::OperationQueue;
-use crate::hub::publication::{Publication, Target};
+use crate::hub::operation_queue_manager::{Operation, OperationQueue, Receivers};
 use crate::hub::subscription_manager::{LocalSubscriptions, RoutingCounts, RoutingTable};
 use crate::shard::service_options::ConnectionLimit;
 use crate::shard::wake_queue::WakeQueue;
@@ -25,9 +24,9 @@ use tokio::sync::Notify;
 
 const SCHEDULES: usize = 500;
 
-fn operation(name: u8) -> Publication {
+fn operation(name: u8) -> Operation {
     let message = EncodedMessage::text(vec![name]);
-    Publication::new(Target::All, message, Priority::Normal)
+    Operation { receivers: Receivers::All, message, priority: Priority::Normal, published: Instant::now() }
 }
 
 /// As a publisher does it: room at all queues, or at none.

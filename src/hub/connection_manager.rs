@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::hub::connection_limit::ConnectionLimit;
-use crate::hub::subscription_manager::ShardSet;
 use crate::sync::{Mutex, MutexGuard};
 use crate::types::{ConnectionKey, ConnectionNumber, ShardId, UserId};
 use crate::utils::LruCache;
@@ -137,13 +136,6 @@ impl ConnectionManager {
     /// The open connections of one user, oldest first.
     pub fn connections(&self, user: &str) -> SmallVec<[ConnectionRef; 1]> {
         self.lock().by_id.get(user).map(|entry| entry.open.clone()).unwrap_or_default()
-    }
-
-    /// The shards on which the user has an open connection.
-    pub fn shards(&self, user: &UserId) -> ShardSet {
-        let users = self.lock();
-        let open = users.by_id.get(user.as_str()).map(|entry| entry.open.iter().map(|open| open.shard).collect());
-        open.unwrap_or_default()
     }
 
     pub fn connection_count(&self, user: &str) -> usize {

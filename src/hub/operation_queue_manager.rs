@@ -6,18 +6,41 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::hub::publication::Publication;
+use crate::hub::connection_manager::ConnectionRef;
+use crate::hub::topic::Topic;
 use crate::sync::{Mutex, MutexGuard};
 use crate::transport::encoded_message::EncodedMessage;
+use crate::types::Priority;
 use crate::utils::PriorityQueue;
 use tokio::sync::Notify;
 
 /// What an operation costs beside its payload: the entry itself and its targets.
 const OVERHEAD_BYTES: usize = 128;
 
+/// One publication on its way to the connections of one shard.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub receivers: Receivers,
+    pub message: Arc<EncodedMessage>,
+    pub priority: Priority,
+    /// For the latency histogram.
+    pub published: Instant,
+}
+
+/// Which of a shard's connections receive it.
+#[derive(Clone, Debug)]
+pub enum Receivers {
+    /// Every open connection.
+    All,
+    /// These, as far as they are the shard's and still there.
+    Connections(Arc<[ConnectionRef]>),
+    /// Those that are subscribed when it is delivered.
+    Topic(Topic),
+}
+
 #[derive(Debug)]
 pub struct OperationQueue {
-    waiting: Mutex<PriorityQueue<Publication>>,
+    waiting: Mutex<PriorityQueue<Operation>>,
     notify: Arc<Notify>,
 }
 
@@ -45,7 +68,7 @@ impl OperationQueue {
     }
 
     /// The next operations in the order they are to be carried out, at most `most`.
-    pub fn take(&self, most: usize, into: &mut Vec<Publication>) {
+    pub fn take(&self, most: usize, into: &mut Vec<Operation>) {
         let mut waiting = self.lock();
         while into.len() < most {
             let Some(next) = waiting.pop() else { break };
@@ -78,16 +101,16 @@ impl OperationQueue {
         self.lock().bytes()
     }
 
-    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Publication>> {
+    fn lock(&self) -> MutexGuard<'_, PriorityQueue<Operation>> {
         self.waiting.lock()
     }
 }
 
 impl Permit<'_> {
     /// Queues an operation with the message the room was reserved for. Cannot fail.
-    pub fn push(mut self, publication: Publication) {
+    pub fn push(mut self, operation: Operation) {
         let cost = std::mem::take(&mut self.cost);
-        self.queue.lock().push_reserved(publication.priority, cost, publication);
+        self.queue.lock().push_reserved(operation.priority, cost, operation);
         self.queue.notify.notify_one();
     }
 }
@@ -103,16 +126,15 @@ impl Drop for Permit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::publication::Target;
-    use crate::types::Priority;
 
-    fn operation(priority: Priority, text: &str) -> Publication {
-        Publication::new(Target::All, EncodedMessage::text(text.into()), priority)
+    fn operation(priority: Priority, text: &str) -> Operation {
+        let message = EncodedMessage::text(text.into());
+        Operation { receivers: Receivers::All, message, priority, published: Instant::now() }
     }
 
-    fn push(queue: &OperationQueue, publication: Publication) -> bool {
-        let Some(permit) = queue.reserve(&publication.message) else { return false };
-        permit.push(publication);
+    fn push(queue: &OperationQueue, operation: Operation) -> bool {
+        let Some(permit) = queue.reserve(&operation.message) else { return false };
+        permit.push(operation);
         true
     }
 

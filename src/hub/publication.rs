@@ -18,7 +18,7 @@ pub struct Publication {
     pub published: Instant,
 }
 
-/// Which connections receive a publication. Resolved by each shard when it delivers.
+/// Which connections receive a publication. The router of each process resolves users, and each shard its subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Every open connection.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::hub::connection_manager::ConnectionManager;
-use crate::hub::operation_queue_manager::{OperationQueue, Permit};
+use crate::hub::operation_queue_manager::{Operation, OperationQueue, Permit, Receivers};
 use crate::hub::publication::{Publication, Target};
 use crate::hub::subscription_manager::{RoutingTable, ShardSet};
 use crate::types::ShardId;
@@ -38,12 +38,16 @@ impl Router {
 
     /// Whether any shard is concerned. By the time of a publication that may have changed.
     pub fn has_receivers(&self, target: &Target) -> bool {
-        !self.shards(target).is_empty()
+        match target {
+            Target::All => true,
+            Target::Topic(topic) => !self.routing.shards(topic).is_empty(),
+            Target::User(user) => self.users.connection_count(user.as_str()) > 0,
+        }
     }
 
     /// Queues a publication at the shards it concerns: at all of them or, if one has no room, at none.
     pub fn on_publication(&self, publication: &Publication) -> Routed {
-        let shards = self.shards(&publication.target);
+        let (receivers, shards) = self.resolve(&publication.target);
         if shards.is_empty() {
             return Routed::NoReceivers;
         }
@@ -52,16 +56,26 @@ impl Router {
             concerned.map(|(_, queue)| queue.reserve(&publication.message)).collect();
         let Some(permits) = permits else { return Routed::Refused };
         for permit in permits {
-            permit.push(publication.clone());
+            permit.push(Operation {
+                receivers: receivers.clone(),
+                message: publication.message.clone(),
+                priority: publication.priority,
+                published: publication.published,
+            });
         }
         Routed::Queued
     }
 
-    fn shards(&self, target: &Target) -> ShardSet {
+    /// A user's connections are those at this moment: one that closes before the delivery is passed over, and a later one has not
+    /// missed anything.
+    fn resolve(&self, target: &Target) -> (Receivers, ShardSet) {
         match target {
-            Target::All => self.queues.iter().enumerate().map(|(id, _)| shard_id(id)).collect(),
-            Target::Topic(topic) => self.routing.shards(topic),
-            Target::User(user) => self.users.shards(user),
+            Target::All => (Receivers::All, self.queues.iter().enumerate().map(|(id, _)| shard_id(id)).collect()),
+            Target::Topic(topic) => (Receivers::Topic(topic.clone()), self.routing.shards(topic)),
+            Target::User(user) => {
+                let open = self.users.connections(user.as_str());
+                (Receivers::Connections(open.as_slice().into()), open.iter().map(|open| open.shard).collect())
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ const OPERATIONS_PER_TURN: usize = 128;
 /// Commands, and results of tasks, handled before publications are delivered.
 const COMMANDS_PER_TURN: usize = 64;
 
+/// How often a draining shard looks again after its deadline.
+const AFTER_DEADLINE: Duration = Duration::from_millis(10);
+
 /// How long upgrade requests are answered in one turn.
 const HANDSHAKE_SLICE: Duration = Duration::from_millis(3);
 
@@ -145,7 +148,8 @@ impl EventLoop {
 
     fn next_deadline(&self) -> Option<Instant> {
         let drain = match self.phase {
-            Phase::Draining { deadline } => Some(deadline),
+            // Past the deadline the loop waits for the tasks and peers that were aborted, without spinning.
+            Phase::Draining { deadline } => Some(deadline.max(Instant::now() + AFTER_DEADLINE)),
             Phase::Serving => None,
         };
         [self.parts.timers.next(), drain, self.parts.pending_places.next_deadline(), Some(self.probe.next_tick())]
@@ -232,7 +236,7 @@ impl EventLoop {
                 self.parts.with_peer(peer, |scope| session::on_authenticated(scope, message_id.as_ref(), result));
             }
             Internal::Authorized { peer, result } => {
-                let established = self.parts.handshakes().on_authorized(peer, result);
+                let established = self.parts.guarded_handshake(peer.key, |scope| scope.on_authorized(peer, result));
                 driving::open(&mut self.parts, established);
             }
             Internal::MakeRoom { answer } => {

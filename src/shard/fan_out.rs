@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::hub::publication::{Publication, Target};
+use crate::hub::operation_queue_manager::{Operation, Receivers};
 use crate::hub::subscription_manager::LocalSubscriptions;
 use crate::shard::connection::Connection;
 use crate::shard::context::ShardContext;
@@ -33,7 +33,7 @@ impl FanOut {
     #[expect(clippy::too_many_arguments, reason = "each is a part that a delivery changes")]
     pub fn publish(
         &mut self,
-        publication: &Publication,
+        operation: &Operation,
         peers: &mut Peers,
         subscriptions: &LocalSubscriptions,
         egress: &mut Egress,
@@ -43,12 +43,11 @@ impl FanOut {
     ) -> Failed {
         let receivers = &mut self.receivers;
         receivers.clear();
-        match &publication.target {
-            Target::All => receivers.extend(peers.connections().filter(|one| one.is_open()).map(|one| one.key)),
-            Target::Topic(topic) => receivers.extend(subscriptions.subscribers(topic)),
-            Target::User(user) => {
-                let open = shard.run.users.connections(user.as_str());
-                let here = open.iter().filter(|reference| reference.shard == shard.id);
+        match &operation.receivers {
+            Receivers::All => receivers.extend(peers.connections().filter(|one| one.is_open()).map(|one| one.key)),
+            Receivers::Topic(topic) => receivers.extend(subscriptions.subscribers(topic)),
+            Receivers::Connections(references) => {
+                let here = references.iter().filter(|reference| reference.shard == shard.id);
                 // Another connection may have the key by now.
                 receivers.extend(here.filter_map(|reference| {
                     let peer = PeerRef { key: reference.key, number: reference.number };
@@ -57,7 +56,7 @@ impl FanOut {
             }
         }
         let mut slow = Vec::new();
-        let (message, priority) = (&publication.message, publication.priority);
+        let (message, priority) = (&operation.message, operation.priority);
         let broken = for_each_guarded(peers, receivers, |connection| {
             if egress.deliver(connection, message, priority, timers, run_queue, shard) == Delivery::Exhausted {
                 slow.push(connection.key);

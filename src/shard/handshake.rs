@@ -103,7 +103,11 @@ impl HandshakeScope<'_> {
         let mut cx = Context::from_waker(waker.as_ref().unwrap_or(Waker::noop()));
         match self.peers.pending(key)?.drive(self.buffer, &mut cx) {
             Progress::Waiting => {}
-            Progress::Yielded => self.run_queue.mark_pending_ready(key),
+            Progress::Yielded => {
+                if let Some(pending) = self.peers.pending(key) {
+                    self.run_queue.mark_pending_ready(key, pending);
+                }
+            }
             Progress::Ended => self.remove(key),
             Progress::Fault(fault) => self.refuse_unreadable(key, fault),
             Progress::Request(head, _body) if !head.asks_for_websocket() => {
@@ -127,6 +131,12 @@ impl HandshakeScope<'_> {
             Ok(_) if authorizing.source.has_ended() => {
                 debug!("a peer left during its handshake");
                 self.drop_source(peer.key, authorizing.source);
+                None
+            }
+            // The shutdown was announced while the result was under way.
+            Ok(_) if self.shard.is_draining() => {
+                let response = answer::refuse(self.shard, &Rejection::STOPPING, Some(&authorizing.upgrade));
+                self.respond(Some(peer.key), authorizing.source, response);
                 None
             }
             Ok(authorized) => self.establish(Some(peer.key), authorizing, authorized),

@@ -56,7 +56,7 @@ impl Peers {
     pub fn insert_unwatched(&mut self, stage: Stage) -> Option<PeerRef> {
         let entry = self.peers.vacant_entry();
         let peer = PeerRef { key: ConnectionKey(u32::try_from(entry.key()).ok()?), number: next_number() };
-        entry.insert(Peer::Pending(Box::new(PendingHandshake { number: peer.number, stage })));
+        entry.insert(Peer::Pending(Box::new(PendingHandshake::new(peer.number, stage))));
         Some(peer)
     }
 

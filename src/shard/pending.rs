@@ -22,6 +22,8 @@ const MAX_READ_AFTER_RESPONSE: usize = 64 * 1024;
 pub struct PendingHandshake {
     pub number: ConnectionNumber,
     pub stage: Stage,
+    /// In `run_queue`'s list of peers to drive without news of their transport.
+    pub is_ready: bool,
 }
 
 pub enum Stage {
@@ -91,6 +93,10 @@ impl UpgradeSource {
 }
 
 impl PendingHandshake {
+    pub fn new(number: ConnectionNumber, stage: Stage) -> Self {
+        Self { number, stage, is_ready: false }
+    }
+
     pub fn reading(
         number: ConnectionNumber,
         transport: Transport,
@@ -99,12 +105,12 @@ impl PendingHandshake {
         slot: Slot,
     ) -> Self {
         let reader = HeadReader::default();
-        Self { number, stage: Stage::Reading(Reading { transport, reader, peer, place, _slot: slot }) }
+        Self::new(number, Stage::Reading(Reading { transport, reader, peer, place, _slot: slot }))
     }
 
     pub fn responding(number: ConnectionNumber, transport: Transport, response: Vec<u8>) -> Self {
         let responding = Responding { transport, response, written: 0, left: MAX_READ_AFTER_RESPONSE };
-        Self { number, stage: Stage::Responding(responding) }
+        Self::new(number, Stage::Responding(responding))
     }
 
     pub fn transport(&self) -> Option<&Transport> {

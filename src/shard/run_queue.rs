@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::shard::connection::Connection;
+use crate::shard::pending::PendingHandshake;
 use crate::types::ConnectionKey;
 
 /// Ready connections driven in one turn of the loop; the others wait for the next.
@@ -25,9 +26,11 @@ impl RunQueue {
         }
     }
 
-    /// The same for a pending handshake, which calls this once per turn at most.
-    pub fn mark_pending_ready(&mut self, key: ConnectionKey) {
-        self.ready.push(key);
+    /// The same for a pending handshake.
+    pub fn mark_pending_ready(&mut self, key: ConnectionKey, pending: &mut PendingHandshake) {
+        if !std::mem::replace(&mut pending.is_ready, true) {
+            self.ready.push(key);
+        }
     }
 
     /// Has the connection continue its work after all others.

@@ -86,9 +86,11 @@ pub fn on_authenticated(scope: &mut Scope<'_>, message_id: Option<&SharedJson>, 
     let mut is_refused = false;
     let outcome = match &result {
         Ok(Renewal::FirstUser(..)) if !scope.connection.is_open() => Outcome::Silent,
-        // Two `auth` messages in a row: the first one has opened the session.
-        Ok(Renewal::FirstUser(..)) => Outcome::Failed(RequestError::AuthenticationFailed),
-        Ok(Renewal::SameUser(identity)) => {
+        // Two `auth` messages in a row: the first one has opened the session, and this one is for another user.
+        Ok(Renewal::FirstUser(_, identity)) if scope.connection.user() != Some(&identity.user) => {
+            Outcome::Failed(RequestError::AuthenticationFailed)
+        }
+        Ok(Renewal::FirstUser(_, identity) | Renewal::SameUser(identity)) => {
             scope.connection.auth_succeeded();
             let expires = identity.expires_at.map(|seconds| seconds as f64 * 1000.0);
             Outcome::Authenticated { user: identity.user.as_str(), expires }

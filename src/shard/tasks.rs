@@ -16,6 +16,13 @@ struct Report {
     is_sent: bool,
 }
 
+impl Report {
+    fn send(mut self, result: Internal) {
+        self.is_sent = true;
+        self.shard.send(result);
+    }
+}
+
 impl Drop for Report {
     fn drop(&mut self) {
         if !self.is_sent {
@@ -31,11 +38,11 @@ pub fn spawn(
     peer: PeerRef,
     task: impl AsyncFnOnce(Rc<ShardContext>) -> Internal + 'static,
 ) {
+    // Built before the first poll, which may panic.
+    let report = Report { shard: shard.clone(), peer, is_sent: false };
     let shard = shard.clone();
     tokio::task::spawn_local(catch_task(name, async move {
-        let mut report = Report { shard: shard.clone(), peer, is_sent: false };
-        let result = task(shard.clone()).await;
-        report.is_sent = true;
-        shard.send(result);
+        let result = task(shard).await;
+        report.send(result);
     }));
 }

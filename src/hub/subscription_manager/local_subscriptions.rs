@@ -14,7 +14,7 @@ use super::transition::Transition;
 use crate::hub::topic::{Topic, TopicId};
 use crate::types::ConnectionKey;
 
-/// With this many free places and three of four free, the table of topics is built again, smaller.
+/// Up to so many places, the tables keep their room when the last topic has gone.
 const MAX_IDLE: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -74,6 +74,11 @@ impl LocalSubscriptions {
         let Entry { topic, .. } = self.topics.remove(id.0 as usize);
         if let Ok(place) = self.ids.find_entry(KeyedHash.hash_one(&topic), |one| *one == id) {
             place.remove();
+        }
+        // Places of topics keep their ids, so that only their index shrinks before the last topic has gone.
+        if self.ids.capacity() > MAX_IDLE && self.ids.len() * 4 < self.ids.capacity() {
+            let topics = &self.topics;
+            self.ids.shrink_to(self.ids.len() * 2, |id| hash_of(topics, *id));
         }
         if self.topics.is_empty() && self.topics.capacity() > MAX_IDLE {
             *self = Self::default();

@@ -38,13 +38,17 @@ pub fn drive_peers(parts: &mut Parts, reactor: &mut Reactor) {
     }
     // What is marked ready by these turns is driven in the next.
     for key in parts.run_queue.take_ready() {
-        let Some(connection) = parts.peers.connection(key) else {
-            drive_pending(parts, key);
-            continue;
-        };
-        // Another connection may have the key by now.
-        if std::mem::take(&mut connection.is_ready) {
-            drive_news(parts, key);
+        // Another peer may have the key by now.
+        match parts.peers.get_mut(key) {
+            Some(Peer::Connection(connection)) if connection.is_ready => {
+                connection.is_ready = false;
+                drive_news(parts, key);
+            }
+            Some(Peer::Pending(pending)) if pending.is_ready => {
+                pending.is_ready = false;
+                drive_pending(parts, key);
+            }
+            _ => {}
         }
     }
     drive_backlog(parts);
@@ -109,6 +113,6 @@ fn drive_connection(parts: &mut Parts, key: ConnectionKey, budget: Budget) {
 }
 
 fn drive_pending(parts: &mut Parts, key: ConnectionKey) {
-    let established = parts.handshakes().drive(key);
+    let established = parts.guarded_handshake(key, |scope| scope.drive(key));
     open(parts, established);
 }

@@ -9,16 +9,17 @@ use std::time::Instant;
 
 use tracing::error;
 
+use crate::application::fault_injection;
 use crate::application::interface::Disconnect;
 use crate::application::panic_guard::{catch, record_panic};
-use crate::hub::publication::{Publication, Target};
+use crate::hub::operation_queue_manager::{Operation, Receivers};
 use crate::shard::close;
 use crate::shard::context::ShardContext;
 use crate::shard::egress::Egress;
 use crate::shard::fan_out::{self, Failed, FanOut};
-use crate::shard::handshake::HandshakeScope;
+use crate::shard::handshake::{Established, HandshakeScope};
 use crate::shard::ingress::Ingress;
-use crate::shard::peers::Peers;
+use crate::shard::peers::{Peer, Peers};
 use crate::shard::pending_places::PendingPlaces;
 use crate::shard::run_queue::RunQueue;
 use crate::shard::scope::{Scope, Tables};
@@ -60,15 +61,20 @@ impl Parts {
         }
     }
 
-    pub fn publish(&mut self, publication: &Publication) {
+    pub fn publish(&mut self, operation: &Operation) {
         let Self { fan_out, peers, tables, egress, timers, run_queue, shard, .. } = self;
-        let failed = fan_out.publish(publication, peers, &tables.subscriptions, egress, timers, run_queue, shard);
+        let failed = fan_out.publish(operation, peers, &tables.subscriptions, egress, timers, run_queue, shard);
         self.close_failed(failed);
     }
 
     /// Sends a message of the service itself at once, past the queue.
     pub fn broadcast_system(&mut self, message: &Arc<EncodedMessage>) {
-        self.publish(&Publication::new(Target::All, message.clone(), Priority::Immediate));
+        self.publish(&Operation {
+            receivers: Receivers::All,
+            message: message.clone(),
+            priority: Priority::Immediate,
+            published: Instant::now(),
+        });
     }
 
     pub fn flush_dirty(&mut self) {
@@ -110,14 +116,51 @@ impl Parts {
         record_panic();
         let number = self.peers.connection(key).map(|connection| connection.number.0);
         error!(connection = number, "a connection was ended by a panic");
-        catch("the end of a connection", || self.remove_connection(key, &Disconnect::Lost));
+        catch("the end of a connection", || self.finish_connection(key, &Disconnect::Lost));
+        // Whatever failed again: the peer and its place go.
+        self.drop_connection(key);
     }
 
     /// The stream of a connection has ended.
     pub fn remove_connection(&mut self, key: ConnectionKey, ending: &Disconnect) {
-        if let Some((mut scope, ingress)) = self.scope(key) {
+        if catch_unwind(AssertUnwindSafe(|| self.finish_connection(key, ending))).is_err() {
+            self.end_by_panic(key);
+        }
+    }
+
+    /// Does something with a pending handshake, which may become a connection. A panic ends this handshake and no other.
+    pub fn guarded_handshake(
+        &mut self,
+        key: ConnectionKey,
+        action: impl FnOnce(&mut HandshakeScope<'_>) -> Option<Established>,
+    ) -> Option<Established> {
+        let acted = catch_unwind(AssertUnwindSafe(|| {
+            fault_injection::trip("a pending handshake");
+            action(&mut self.handshakes())
+        }));
+        acted.unwrap_or_else(|_panic| {
+            match self.peers.get_mut(key) {
+                Some(Peer::Connection(_)) => self.end_by_panic(key),
+                _ => {
+                    record_panic();
+                    error!("a handshake was ended by a panic");
+                    catch("the end of a handshake", || self.handshakes().remove(key));
+                }
+            }
+            None
+        })
+    }
+
+    fn finish_connection(&mut self, key: ConnectionKey, ending: &Disconnect) {
+        if let Some((mut scope, _)) = self.scope(key) {
             close::finish(&mut scope, ending);
-            ingress.remove(key);
+            self.drop_connection(key);
+        }
+    }
+
+    fn drop_connection(&mut self, key: ConnectionKey) {
+        if self.peers.connection(key).is_some() {
+            self.ingress.remove(key);
             self.peers.remove(key);
             self.shard.run.connection_places.give_back(1);
         }

@@ -48,7 +48,7 @@ pub fn abort_all(parts: &mut Parts) {
 /// fails here fails alone.
 pub async fn give_up(parts: &mut Parts, reactor: &mut Reactor, deadline: Instant) {
     for key in parts.peers.pending_keys() {
-        parts.handshakes().remove(key);
+        catch("a handshake of a failed shard", || parts.handshakes().remove(key));
     }
     for key in parts.peers.connection_keys() {
         catch("a connection of a failed shard", || {
