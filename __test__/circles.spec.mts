@@ -107,6 +107,6 @@ describe('circles of imports', () => {
     const text = sources.get('src/transport/frame.rs')
     assert.ok(text)
     sources.set('src/transport/frame.rs', `use crate::transport::assembler::Limits;\n${text}`)
-    assert.deepEqual(findCircles(sources).find(isNew), ['src/transport/assembler.rs', 'src/transport/frame.rs'])
+    assert.deepEqual(findCircles(sources).find(isNew), ['src/transport/assembler/message.rs', 'src/transport/frame.rs'])
   })
 })

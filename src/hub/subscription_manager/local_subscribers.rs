@@ -7,8 +7,8 @@ use rustc_hash::FxHashSet;
 use super::ordered_map::table_bytes;
 use crate::types::ConnectionKey;
 
-/// As many as fit in three words with their count.
-const INLINE: usize = 5;
+/// As many as fit in two words with their count. There are many topics with few subscribers on one shard.
+const INLINE: usize = 3;
 
 #[derive(Debug)]
 pub(super) enum LocalSubscribers {
@@ -132,12 +132,12 @@ mod tests {
     #[test]
     fn a_few_take_no_heap() {
         let mut subscribers = LocalSubscribers::default();
-        for key in 0..5 {
+        for key in 0..3 {
             subscribers.insert(ConnectionKey(key));
             assert_eq!(subscribers.heap_bytes(), 0);
         }
-        assert_eq!(size_of::<LocalSubscribers>(), 24);
-        subscribers.insert(ConnectionKey(5));
+        assert_eq!(size_of::<LocalSubscribers>(), 16);
+        subscribers.insert(ConnectionKey(3));
         assert!(subscribers.heap_bytes() > 0);
     }
 }

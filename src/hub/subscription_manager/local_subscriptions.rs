@@ -17,6 +17,9 @@ use crate::types::ConnectionKey;
 /// Up to so many places, the tables keep their room when the last topic has gone.
 const MAX_IDLE: usize = 1024;
 
+/// Room for so many topics at least is added at once.
+const MIN_GROWTH: usize = 16;
+
 #[derive(Debug, Default)]
 pub struct LocalSubscriptions {
     /// By the hash of their topic, which stands in `topics` alone.
@@ -126,6 +129,10 @@ impl LocalSubscriptions {
     }
 
     fn intern(&mut self, topic: &Topic) -> Option<TopicId> {
+        if self.topics.len() == self.topics.capacity() {
+            // By an eighth: twice the room would be half empty on average, and moving entries is cheap.
+            self.topics.reserve_exact(self.topics.len() / 8 + MIN_GROWTH);
+        }
         let entry = Entry { topic: topic.clone(), subscribers: LocalSubscribers::default() };
         // A shard would need 2^32 topics to run out of ids.
         let id = TopicId(u32::try_from(self.topics.insert(entry)).ok()?);
