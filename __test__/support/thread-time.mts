@@ -12,6 +12,13 @@ export function threadTimePath(name?: string): string | undefined {
   return found === undefined ? undefined : `${tasks}/${found}/schedstat`
 }
 
+/** NaN when the thread has ended: a client may still get what it has sent before. */
 export function threadTime(path: string | undefined): number {
-  return path === undefined ? performance.now() : Number(readFileSync(path, 'utf8').split(' ')[0]) / 1e6
+  if (path === undefined) return performance.now()
+  try {
+    return Number(readFileSync(path, 'utf8').split(' ')[0]) / 1e6
+  } catch (error) {
+    if (['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) return Number.NaN
+    throw error
+  }
 }
