@@ -1,5 +1,5 @@
-// Which request of a server is answered by what: a test for each cell of the first table of docs/edge.md, on each kind of server, whoever
-// else listens and however many services share it.
+// Which request of a server is answered by what: a test for each cell of the first table of docs/edge.md, on each kind of server, with
+// every number of other listeners and of services.
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
